@@ -1,0 +1,126 @@
+"""One configuration schema for file, environment and flags.
+
+A process has a section in a TOML file (``[policy]``), may be overridden by the environment
+(``PILOTHOUSE_POLICY__MAX_RUNNING=8``) and last by flags (``--set policy.max_running=8``).
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pilothouse.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "PILOTHOUSE_"
+
+
+class Config(BaseModel):
+    """Base of every configuration section: frozen, unknown keys refused, a docstring under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def load(
+    schema: type[ConfigT],
+    section: str,
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> ConfigT:
+    """Reads one section: defaults < file < environment < overrides.
+
+    Args:
+        schema: The section's model.
+        section: Its name in the file, for example ``policy``.
+        file: TOML file; None for none.
+        overrides: ``section.key=value`` strings; those of other sections are skipped.
+        environment: Defaults to the process's own.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key is unknown (with a suggestion), missing or out of range.
+    """
+    values: dict[str, Any] = dict(read_file(file).get(section, {})) if file else {}
+    prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}__"
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(prefix):
+            _assign(values, name.removeprefix(prefix).lower().split("__"), text)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}' is not an override; write section.key=value")
+        keys = path.strip().split(".")
+        if keys[0] == section:
+            _assign(values, keys[1:], text)
+    return parse(schema, values, section=section)
+
+
+def parse(schema: type[ConfigT], values: Mapping[str, Any], *, section: str) -> ConfigT:
+    """Validates one section's values.
+
+    Raises:
+        ConfigError: A key is unknown (with a suggestion), missing or out of range.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(schema, section, problem) for problem in error.errors())
+        raise ConfigError(problems) from None
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """Returns the sections of a TOML file.
+
+    Raises:
+        ConfigError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+
+
+def _assign(values: dict[str, Any], keys: Sequence[str], text: str) -> None:
+    for key in keys[:-1]:
+        inner = values.get(key, {})
+        values[key] = dict(inner) if isinstance(inner, Mapping) else {}
+        values = values[key]
+    values[keys[-1]] = _literal(text)
+
+
+def _literal(text: str) -> Any:
+    """Reads a flag's text as TOML would, and as a plain string where it is not TOML."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(schema: type[BaseModel], section: str, problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    where = ".".join([section, *path])
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']}"
+    known = _keys(schema, path[:-1])
+    close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
+    return f"unknown key {where}; {hint}"
+
+
+def _keys(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Returns the field names of the model found by walking ``path`` from ``schema``."""
+    for part in path:
+        field = schema.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        schema = field.annotation
+    return list(schema.model_fields)

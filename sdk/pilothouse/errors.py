@@ -1,0 +1,265 @@
+"""Every error that Pilothouse raises on purpose.
+
+A message says what is wrong and what would fix it. Each class has a machine reason, derived from its name
+(``QueueFullError`` travels as ``QUEUE_FULL``), and a gRPC status code; the server's interceptor turns it into a
+status with ``google.rpc.ErrorInfo`` and the client rebuilds the same class. To add an error, add a class here.
+
+PilothouseError
+├── ConfigError (ValueError)
+├── InvalidRequestError (ValueError)
+│   ├── InvalidTensorError
+│   ├── InvalidDataError
+│   ├── InvalidChunkError
+│   ├── ManifestMismatchError
+│   └── NonFiniteWeightsError
+├── UnsupportedArchitectureError
+├── ModelNotFoundError (FileNotFoundError)
+├── UnsafeModelError
+├── NotFoundError (LookupError)
+├── PreconditionError
+│   ├── FencedError
+│   ├── StaleVersionError
+│   ├── ParentMismatchError
+│   ├── IncompletePushError
+│   ├── PushInProgressError
+│   └── NoPreviousWeightsError
+├── CorruptDataError
+│   ├── CorruptChunkError
+│   ├── CorruptPushError
+│   └── CorruptCheckpointError
+├── QueueFullError
+├── DrainingError
+├── UnavailableError (ConnectionError)
+├── DeadlineExceededError (TimeoutError)
+├── UnimplementedError
+├── ScoringFailedError
+│   └── NonFiniteScoreError
+├── ProviderUnavailableError
+├── ExportParityError
+└── RunStoppedError                 a gate ended a training run
+    ├── RatioGateError
+    ├── LogprobGapError
+    ├── NonFiniteLossError
+    ├── KlBudgetError
+    ├── ReadBackError
+    ├── VersionMixError
+    └── DivergedRunError
+"""
+
+import re
+from typing import ClassVar
+
+import grpc
+
+DOMAIN = "pilothouse"
+"""Domain of every ``ErrorInfo`` that Pilothouse sends."""
+
+BY_REASON: dict[str, type["PilothouseError"]] = {}
+"""Every error class by its machine reason."""
+
+
+class PilothouseError(Exception):
+    """Base of every error raised on purpose. A message says what is wrong and what would fix it."""
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    """Status code on the wire."""
+    reason: ClassVar[str] = "INTERNAL"
+    """Machine reason on the wire."""
+    retry_after_seconds: float | None = None
+    """When trying again may help, in seconds; None where it never helps."""
+
+    def __init_subclass__(cls) -> None:
+        """Derives the wire name: ``QueueFullError`` travels as ``QUEUE_FULL``."""
+        words = re.findall(r"[A-Z][a-z0-9]*", cls.__name__.removesuffix("Error"))
+        cls.reason = "_".join(words).upper()
+        BY_REASON[cls.reason] = cls
+
+
+class ConfigError(PilothouseError, ValueError):
+    """A setting is unknown, missing or out of range."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class InvalidRequestError(PilothouseError, ValueError):
+    """A request has a value that no server state would make acceptable."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class InvalidTensorError(InvalidRequestError):
+    """A tensor's dtype, shape, byte length or values are not what the call takes."""
+
+
+class InvalidDataError(InvalidRequestError):
+    """A data file or one of its records cannot be used."""
+
+
+class InvalidChunkError(InvalidRequestError):
+    """A chunk of a weight upload is out of order, oversized or outside the upload."""
+
+
+class ManifestMismatchError(InvalidRequestError):
+    """A weight manifest names tensors, shapes or types that the served model does not have."""
+
+
+class NonFiniteWeightsError(InvalidRequestError):
+    """Pushed weights hold NaN or infinity."""
+
+
+class UnsupportedArchitectureError(PilothouseError):
+    """The model's architecture is not one that the decoder computes."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class ModelNotFoundError(PilothouseError, FileNotFoundError):
+    """No model lies where the configuration says."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class UnsafeModelError(PilothouseError):
+    """A model would need unpickling or remote code, or reaches out of its folder."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFoundError(PilothouseError, LookupError):
+    """The named thing does not exist, or no longer."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class PreconditionError(PilothouseError):
+    """The server is not in a state in which the call makes sense."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class FencedError(PreconditionError):
+    """A trainer of a newer epoch has taken over."""
+
+
+class StaleVersionError(PreconditionError):
+    """The version is not above the one now serving."""
+
+
+class ParentMismatchError(PreconditionError):
+    """Unchanged tensors refer to a version that is not serving."""
+
+
+class IncompletePushError(PreconditionError):
+    """A commit came before all bytes had arrived."""
+
+
+class PushInProgressError(PreconditionError):
+    """Another push is open; it must be committed or aborted first."""
+
+
+class NoPreviousWeightsError(PreconditionError):
+    """There is no earlier version to roll back to."""
+
+
+class CorruptDataError(PilothouseError):
+    """Bytes are not those that were written or sent."""
+
+    code = grpc.StatusCode.DATA_LOSS
+
+
+class CorruptChunkError(CorruptDataError):
+    """A chunk's CRC does not match its bytes."""
+
+
+class CorruptPushError(CorruptDataError):
+    """A pushed tensor's digest does not match the manifest."""
+
+
+class CorruptCheckpointError(CorruptDataError):
+    """A checkpoint is incomplete or a file's digest does not match its manifest."""
+
+
+class QueueFullError(PilothouseError):
+    """The server has as much waiting work as it takes."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DrainingError(PilothouseError):
+    """The server is shutting down and takes no new work."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class UnavailableError(PilothouseError, ConnectionError):
+    """A service cannot be reached."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceededError(PilothouseError, TimeoutError):
+    """The call did not end within its deadline, or had none."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class UnimplementedError(PilothouseError):
+    """The server does not offer this call or option."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class ScoringFailedError(PilothouseError):
+    """The reward backend failed; no score was made up in its place."""
+
+
+class NonFiniteScoreError(ScoringFailedError):
+    """The reward backend answered NaN or infinity."""
+
+
+class ProviderUnavailableError(PilothouseError):
+    """A required ONNX Runtime execution provider is not the one in use."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class ExportParityError(PilothouseError):
+    """An exported model does not compute what the original computes."""
+
+
+class RunStoppedError(PilothouseError):
+    """A gate ended a training run before it could do harm."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class RatioGateError(RunStoppedError):
+    """The first minibatch of a fresh on-policy batch has a ratio other than 1."""
+
+
+class LogprobGapError(RunStoppedError):
+    """Engine and trainer disagree about log-probabilities by more than the limit."""
+
+
+class NonFiniteLossError(RunStoppedError):
+    """A loss or gradient is NaN or infinite."""
+
+
+class KlBudgetError(RunStoppedError):
+    """The policy has moved further from the reference than the configured budget."""
+
+
+class ReadBackError(RunStoppedError):
+    """After a push the policy's log-probabilities of the probes are not the trainer's."""
+
+
+class VersionMixError(RunStoppedError):
+    """Samples, scores or log-probabilities of different model versions came together."""
+
+
+class DivergedRunError(RunStoppedError):
+    """A resumed run does not match its own record."""

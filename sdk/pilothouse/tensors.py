@@ -1,0 +1,122 @@
+"""NumPy arrays to and from the ``Tensor`` message, with every check that hostile bytes need."""
+
+from collections.abc import Sequence
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from pilothouse.errors import InvalidTensorError
+from pilothouse.v1 import tensor_pb2
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.int32]
+
+DTYPES: dict[tensor_pb2.DataType, np.dtype[np.generic]] = {
+    tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    tensor_pb2.DATA_TYPE_BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+    tensor_pb2.DATA_TYPE_INT32: np.dtype("<i4"),
+    tensor_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
+    tensor_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+}
+"""The element types of the wire. A type that is not here cannot be sent."""
+
+_WIRE_TYPES = {dtype: wire for wire, dtype in DTYPES.items()}
+
+
+def wire_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
+    """Returns the wire's name of a NumPy dtype.
+
+    Raises:
+        InvalidTensorError: The dtype cannot be sent.
+    """
+    try:
+        return _WIRE_TYPES[np.dtype(dtype).newbyteorder("<")]
+    except KeyError:
+        allowed = ", ".join(str(known) for known in _WIRE_TYPES)
+        raise InvalidTensorError(f"dtype {dtype} cannot be sent; convert to one of: {allowed}") from None
+
+
+def encode(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> tensor_pb2.Tensor:
+    """Returns the array as a message, converted to ``dtype`` where one is given.
+
+    Raises:
+        InvalidTensorError: The dtype cannot be sent.
+    """
+    values = np.ascontiguousarray(array, dtype=dtype)
+    values = values.reshape(np.shape(array))  # ascontiguousarray turns a scalar into shape [1]
+    return tensor_pb2.Tensor(dtype=wire_type(values.dtype), shape=values.shape, data=values.tobytes())
+
+
+def decode(
+    tensor: tensor_pb2.Tensor, *, name: str, dtype: npt.DTypeLike, ndim: int, finite: bool = True
+) -> npt.NDArray[np.generic]:
+    """Returns a read-only array over the message's bytes.
+
+    Args:
+        tensor: The message.
+        name: What the caller calls it, for error messages.
+        dtype: The only dtype accepted.
+        ndim: The only number of axes accepted.
+        finite: Refuse NaN and infinity.
+
+    Raises:
+        InvalidTensorError: Dtype, shape, byte length or values are wrong.
+    """
+    expected = np.dtype(dtype)
+    actual = DTYPES.get(tensor.dtype)
+    if actual != expected:
+        raise InvalidTensorError(f"{name} must have dtype {expected}, got {actual or 'none'}")
+    shape = tuple(tensor.shape)
+    if len(shape) != ndim or any(axis < 0 for axis in shape):
+        raise InvalidTensorError(f"{name} must have {ndim} axes of non-negative length, got shape {shape}")
+    count = 1
+    for axis in shape:  # Python integers: a product cannot overflow
+        count *= axis
+    if count * expected.itemsize != len(tensor.data):
+        raise InvalidTensorError(
+            f"{name} has {len(tensor.data)} bytes, but shape {shape} of {expected} takes {count * expected.itemsize}"
+        )
+    array = np.frombuffer(tensor.data, dtype=expected).reshape(shape)
+    if finite and expected.kind not in "iu" and not np.isfinite(array).all():
+        raise InvalidTensorError(f"{name} holds NaN or infinity; send finite values")
+    return array
+
+
+def encode_sequences(sequences: Sequence[npt.ArrayLike]) -> tensor_pb2.TokenSequences:
+    """Returns ragged token sequences, each int of shape [length], as one message."""
+    rows = [np.asarray(row, dtype=np.int32).reshape(-1) for row in sequences]
+    joined = np.concatenate(rows) if rows else np.empty(0, dtype=np.int32)
+    return tensor_pb2.TokenSequences(
+        tokens=encode(joined, np.int32), lengths=encode([len(row) for row in rows], np.int32)
+    )
+
+
+def decode_sequences(message: tensor_pb2.TokenSequences, *, name: str, vocabulary_size: int) -> list[Tokens]:
+    """Returns ragged token sequences, int32, each of shape [length >= 1], ids in [0, vocabulary_size).
+
+    Raises:
+        InvalidTensorError: The lengths do not add up, a sequence is empty, or an id is out of range.
+    """
+    tokens = decode(message.tokens, name=f"{name}.tokens", dtype=np.int32, ndim=1)
+    lengths = decode(message.lengths, name=f"{name}.lengths", dtype=np.int32, ndim=1)
+    rows = split(tokens, lengths, name=name)
+    if any(len(row) == 0 for row in rows):
+        raise InvalidTensorError(f"{name} has an empty sequence; every sequence needs at least one token")
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= vocabulary_size):  # type: ignore[operator]
+        raise InvalidTensorError(f"{name} has token ids outside [0, {vocabulary_size})")
+    return rows  # type: ignore[return-value]
+
+
+def split(values: Array, lengths: Array, *, name: str) -> list[Array]:
+    """Cuts ``values``, shape [total], into rows of the given lengths, int32 of shape [batch].
+
+    Raises:
+        InvalidTensorError: A length is negative or they do not add up to ``total``.
+    """
+    counts = [int(length) for length in lengths.tolist()]
+    if any(count < 0 for count in counts) or sum(counts) != len(values):
+        raise InvalidTensorError(f"{name}: lengths must be non-negative and add up to {len(values)}, got {sum(counts)}")
+    return np.split(values, np.cumsum(counts)[:-1]) if counts else []
