@@ -1,0 +1,82 @@
+# Few verbs. `make demo` and `make test` set up everything they need; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS_BIN := .venvs/protos/bin
+STUBS := protos/pilothouse/v1
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-tiny test test-long test-triton check format protos bench system-deps clean
+
+help: ## Lists the verbs.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed ## Makes the environment in .venv.
+
+# torch goes first and pinned, so that no other package brings a build of several gigabytes.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Pilothouse needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --group dev --editable '.[all]'
+	$(BIN)/python -m pip check
+	touch $@
+
+demo: install ## Runs the main job on the real model: SFT, reward model, online PPO, report (about 15 minutes).
+	$(BIN)/pilothouse demo
+
+demo-tiny: install ## The same job on a tiny model, in under two minutes.
+	$(BIN)/pilothouse demo --tiny
+
+test: install ## Runs the tests.
+	$(BIN)/pytest -m "not slow and not real and not triton and not gpu"
+
+test-long: install ## Runs the long suites too: real weights, fault tests.
+	$(BIN)/pytest -m "(slow or real) and not gpu"
+
+test-triton: install .venvs/triton/.installed ## Runs the tests against a real Triton server.
+	$(BIN)/pytest -m triton
+
+.venvs/triton/.installed:
+	$(PYTHON) -m venv .venvs/triton
+	.venvs/triton/bin/python -m pip install --quiet nvidia-pytriton==0.7.0 onnxruntime tokenizers
+	touch $@
+
+check: install $(PROTOS_BIN)/.installed ## Formatting, lint, types, import contracts, wire contract, stub drift.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
+	PATH="$(CURDIR)/$(PROTOS_BIN):$$PATH" protos/generate --check
+
+format: install ## Formats and mends what can be mended by itself.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(PROTOS_BIN)/.installed: pyproject.toml
+	test -x $(PROTOS_BIN)/python || $(PYTHON) -m venv .venvs/protos
+	$(PROTOS_BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PROTOS_BIN)/python -m pip install --quiet --group protos
+	touch $@
+
+protos: $(PROTOS_BIN)/.installed ## Regenerates the stubs from the .proto files.
+	PATH="$(CURDIR)/$(PROTOS_BIN):$$PATH" protos/generate
+
+bench: install .venvs/trl/.installed ## Measures speed side by side with peers; writes bench/results/latest.json.
+	$(BIN)/python -m bench.run
+
+.venvs/trl/.installed: bench/peers/requirements-trl.txt
+	test -x .venvs/trl/bin/python || $(PYTHON) -m venv .venvs/trl
+	.venvs/trl/bin/python -m pip install --quiet torch==2.13.0
+	.venvs/trl/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+system-deps: ## Installs the system packages (Debian, Ubuntu) that a bare machine may lack.
+	deploy/system-deps
+
+clean: ## Removes environments and caches, keeps runs/.
+	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,32 @@
+"""Fixtures that every area shares."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def require(condition: object, what: str) -> None:
+    """Skips the test where a prerequisite is missing; fails it when CI=true."""
+    if condition:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"missing prerequisite: {what}", pytrace=False)
+    pytest.skip(f"missing prerequisite: {what}")
+
+
+@pytest.fixture(scope="session", name="require")
+def _require() -> Callable[[object, str], None]:
+    """``require(condition, what)``: skip without a prerequisite, fail on CI."""
+    return require
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformers folder of the built-in tiny model."""
+    from pilothouse.models.tiny import save_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    save_tiny(folder, seed=0)
+    return folder
