@@ -1,0 +1,198 @@
+"""Text to token ids and back, with neither torch nor transformers: every service and the trainer use this one layer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from pilothouse.errors import ConfigError, InvalidRequestError, ModelNotFoundError
+from pilothouse.models import tiny_text
+from pilothouse.tensors import Tokens
+
+TINY = "tiny"
+"""Name of the built-in model."""
+
+
+class TextCodec:
+    """A model's tokenizer and chat template.
+
+    The pad id is never the end-of-sequence id, whatever the model's own files say: where they are equal, an
+    ``!= pad`` mask would hide the end of every response. Masks come from lengths all the same.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, settings: Mapping[str, Any], chat_template: str | None = None
+    ) -> None:
+        """Wraps a tokenizer.
+
+        Args:
+            tokenizer: The fast tokenizer.
+            settings: The content of ``tokenizer_config.json``: eos_token, pad_token, unk_token, bos_token.
+            chat_template: A jinja2 template over ``messages``; None where the model has none.
+
+        Raises:
+            ConfigError: No end-of-sequence token is named, or it is not in the vocabulary.
+        """
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._settings = dict(settings)
+        self._template = chat_template
+        self.vocabulary_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        """One above the largest token id. The model's own vocabulary may be padded to more."""
+        eos_id = self._special_id("eos_token")
+        if eos_id is None:
+            raise ConfigError(
+                "the tokenizer names no eos_token of its vocabulary; set it in tokenizer_config.json"
+            )
+        self.eos_id: int = eos_id
+        self.bos_id: int | None = self._special_id("bos_token")
+        self.pad_id: int = self._choose_pad_id()
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "TextCodec":
+        """Reads ``tokenizer.json`` and its companions from a model folder; ``"tiny"`` is built in.
+
+        Raises:
+            ModelNotFoundError: The folder has no ``tokenizer.json`` or ``tokenizer_config.json``.
+            ConfigError: A file cannot be parsed.
+        """
+        if str(folder) == TINY:
+            names = {"unk_token": tiny_text.UNKNOWN_TOKEN, "pad_token": tiny_text.UNKNOWN_TOKEN}
+            names |= {"bos_token": tiny_text.START_TOKEN, "eos_token": tiny_text.END_TOKEN}
+            return cls(tiny_text.tiny_tokenizer(), names, tiny_text.CHAT_TEMPLATE)
+        folder = Path(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if not (folder / name).is_file():
+                raise ModelNotFoundError(f"{folder} has no {name}; save the fast tokenizer beside the model")
+        try:
+            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ConfigError(f"the tokenizer in {folder} cannot be read: {error}") from error
+        return cls(tokenizer, settings, _read_template(folder, settings))
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> Tokens:
+        """Returns the token ids of a text, int32 of shape [tokens].
+
+        Args:
+            text: Any text; the name of a special token in it becomes that token, as in transformers.
+            special_tokens: Add those that the tokenizer itself puts around a text (often none).
+        """
+        return np.asarray(self._tokenizer.encode(text, add_special_tokens=special_tokens).ids, dtype=np.int32)
+
+    def encode_chat(self, messages: Sequence[tuple[str, str]], *, generation_prompt: bool = True) -> Tokens:
+        """Returns the token ids of (role, content) messages, int32 of shape [tokens].
+
+        Args:
+            messages: The conversation, oldest first.
+            generation_prompt: End with the opening of the assistant's turn.
+
+        Raises:
+            InvalidRequestError: The model has no chat template, or the template refuses these messages.
+        """
+        return self.encode(
+            self.render_chat(messages, generation_prompt=generation_prompt), special_tokens=False
+        )
+
+    def render_chat(self, messages: Sequence[tuple[str, str]], *, generation_prompt: bool = True) -> str:
+        """Returns the text that the chat template makes of (role, content) messages.
+
+        Raises:
+            InvalidRequestError: The model has no chat template, or the template refuses these messages.
+        """
+        if self._template is None:
+            raise InvalidRequestError(
+                "this model has no chat template; send text or token ids instead of messages"
+            )
+        names = {
+            key: self._special_name(key) or "" for key in ("bos_token", "eos_token", "pad_token", "unk_token")
+        }
+        turns = [{"role": role, "content": content} for role, content in messages]
+        try:
+            template = _environment().from_string(self._template)
+            return template.render(messages=turns, add_generation_prompt=generation_prompt, **names)
+        except TemplateError as error:
+            raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
+
+    def decode(self, tokens: Sequence[int] | Tokens) -> str:
+        """Returns the text of token ids; special tokens are left out."""
+        return str(self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True))
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether ``encode_chat`` works."""
+        return self._template is not None
+
+    @cached_property
+    def digest(self) -> str:
+        """BLAKE3, lower-case hex, of all that decides how text becomes ids; equal digests mean equal tokenizers."""
+        parts = [self._tokenizer.to_str(), self._template or "", str(self.eos_id), str(self.pad_id)]
+        return blake3("\0".join(parts).encode()).hexdigest()
+
+    def save(self, folder: Path | str) -> None:
+        """Writes files that ``AutoTokenizer`` and ``TextCodec.load`` read, the pad token included."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save(str(folder / "tokenizer.json"))
+        # The class reads tokenizer.json as it is; one named after a model could rebuild it from other files.
+        settings = self._settings | {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": self._tokenizer.id_to_token(self.pad_id),
+        }
+        settings.pop("chat_template", None)
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        if self._template is not None:
+            (folder / "chat_template.jinja").write_text(self._template, encoding="utf-8")
+
+    def _special_name(self, key: str) -> str | None:
+        value = self._settings.get(key)
+        if isinstance(value, Mapping):  # an AddedToken written out
+            value = value.get("content")
+        return str(value) if value is not None else None
+
+    def _special_id(self, key: str) -> int | None:
+        name = self._special_name(key)
+        token: int | None = None if name is None else self._tokenizer.token_to_id(name)
+        return token
+
+    def _choose_pad_id(self) -> int:
+        """Returns the model's pad, else its unknown token, else another special one, else the largest id; never EOS."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = sorted(token for token, entry in added.items() if entry.special and token != self.bos_id)
+        candidates = [self._special_id("pad_token"), self._special_id("unk_token"), *special]
+        for candidate in [*candidates, self.vocabulary_size - 1, self.vocabulary_size - 2]:
+            if candidate is not None and candidate != self.eos_id:
+                return candidate
+        raise ConfigError("the vocabulary has no token besides the end of sequence that could be the pad")
+
+
+def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several named templates
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return None if template is None else str(template)
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Returns the sandbox in which transformers also renders chat templates."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _refuse
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment
