@@ -1,0 +1,162 @@
+"""``reward.json``, the manifest of a reward model's folder: its files and the normaliser of its scores.
+
+A served reward model is exactly the files its manifest names, with exactly the bytes their digests say; its
+version is the digest of all that. This module needs neither torch nor ONNX Runtime: every process reads it.
+"""
+
+import json
+import math
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from pilothouse.errors import CorruptDataError, ModelNotFoundError, UnsafeModelError
+
+MANIFEST = "reward.json"
+"""Name of the manifest file."""
+
+PICKLE_SUFFIXES = frozenset(
+    {".bin", ".pt", ".pth", ".pt2", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".npz"}
+)
+"""Files that loaders may unpickle. They are refused by name, whatever they hold."""
+
+CODE_SUFFIXES = frozenset({".py", ".pyc", ".so", ".dll", ".dylib"})
+"""Files that loaders may execute."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RewardManifest:
+    """What ``reward.json`` says."""
+
+    gain: float
+    """Factor of the normaliser: a score is ``gain * raw + bias``."""
+    bias: float
+    """Offset of the normaliser."""
+    max_sequence_tokens: int
+    """Longest sequence that the model scores, prompt and response together."""
+    files: dict[str, str]
+    """blake3 digest, hexadecimal, of every file of the model by its name."""
+
+    @property
+    def version(self) -> str:
+        """The reward model's version: the digest of its files and its normaliser."""
+        return blake3(json.dumps(self._body(), sort_keys=True).encode()).hexdigest()
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "gain": float(self.gain),
+            "bias": float(self.bias),
+            "max_sequence_tokens": int(self.max_sequence_tokens),
+            "files": dict(sorted(self.files.items())),
+        }
+
+    def to_json(self) -> str:
+        """Returns the text of ``reward.json``."""
+        return json.dumps({"version": self.version, **self._body()}, indent=2) + "\n"
+
+
+def write_manifest(
+    folder: Path, *, gain: float = 1.0, bias: float = 0.0, max_sequence_tokens: int
+) -> RewardManifest:
+    """Writes ``reward.json`` over every file that lies in the folder now, and returns what it says.
+
+    Args:
+        folder: A saved reward model; no folder inside it is read.
+        gain: Factor of the normaliser.
+        bias: Offset of the normaliser.
+        max_sequence_tokens: Longest sequence that the model scores.
+
+    Raises:
+        UnsafeModelError: A file is a link, may hold a pickle or code, or has an unusual name.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST and not path.is_dir())
+    digests = {name: file_digest(check_file(folder, name)) for name in names}
+    manifest = RewardManifest(gain=gain, bias=bias, max_sequence_tokens=max_sequence_tokens, files=digests)
+    partial = folder / f".{MANIFEST}.partial"
+    partial.write_text(manifest.to_json())
+    os.replace(partial, folder / MANIFEST)
+    return manifest
+
+
+def read_manifest(folder: Path) -> RewardManifest:
+    """Returns the folder's manifest after comparing every file it names with its digest.
+
+    Raises:
+        ModelNotFoundError: The folder, its manifest or a named file is missing.
+        UnsafeModelError: A named file is a link, leaves the folder, or may hold a pickle or code.
+        CorruptDataError: The manifest is malformed, or a file's bytes or the version are not what it says.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ModelNotFoundError(
+            f"no reward model in {folder}: {MANIFEST} is missing; train one with "
+            "`pilothouse train reward-model` or export one with `pilothouse export`"
+        )
+    manifest, version = _parse(check_file(folder, MANIFEST))
+    for name, expected in manifest.files.items():
+        if file_digest(check_file(folder, name)) != expected:
+            raise CorruptDataError(
+                f"{name} in {folder} is not the one {MANIFEST} names; copy the folder anew"
+            )
+    if version != manifest.version:
+        raise CorruptDataError(f"{MANIFEST} in {folder} was edited: its version is not its digest")
+    return manifest
+
+
+def check_file(folder: Path, name: str) -> Path:
+    """Returns the path of a file of the folder once its name and kind are harmless.
+
+    Raises:
+        ModelNotFoundError: It does not exist.
+        UnsafeModelError: It is a link, not a plain file, leaves the folder, or may hold a pickle or code.
+    """
+    if not _NAME.fullmatch(name):
+        raise UnsafeModelError(f"{name!r} is no plain file name; a model's files lie directly in its folder")
+    if Path(name).suffix.lower() in PICKLE_SUFFIXES | CODE_SUFFIXES:
+        raise UnsafeModelError(f"{name} may hold a pickle or code; use safetensors or ONNX files only")
+    path = folder / name
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"{name} is named by {MANIFEST}, but is not in {folder}") from None
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise UnsafeModelError(f"{name} in {folder} is a link or no plain file; copy the file itself there")
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """Returns the blake3 digest of a file's bytes, hexadecimal."""
+    digest = blake3()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _parse(path: Path) -> tuple[RewardManifest, str]:
+    """Reads the manifest and the version written in it."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        manifest = RewardManifest(
+            gain=float(body["gain"]),
+            bias=float(body["bias"]),
+            max_sequence_tokens=int(body["max_sequence_tokens"]),
+            files={str(name): str(digest) for name, digest in body["files"].items()},
+        )
+        version = str(body["version"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptDataError(f"{path} is not a reward manifest ({error}); write the folder anew") from None
+    if not (math.isfinite(manifest.gain) and math.isfinite(manifest.bias)):
+        raise CorruptDataError(f"{path} has a normaliser that is not finite; train the reward model anew")
+    if manifest.max_sequence_tokens < 1:
+        raise CorruptDataError(
+            f"{path} has max_sequence_tokens {manifest.max_sequence_tokens}; it must be at least 1"
+        )
+    return manifest, version
