@@ -87,7 +87,9 @@ def _embed(weights: DecoderWeights, tokens: Tensor, positions: Tensor) -> Tensor
     return states
 
 
-def _layer(weights: DecoderWeights, index: int, states: Tensor, angles: Angles | None, attend: Attend) -> Tensor:
+def _layer(
+    weights: DecoderWeights, index: int, states: Tensor, angles: Angles | None, attend: Attend
+) -> Tensor:
     layer, spec = weights.layers[index], weights.spec
     query, key, value = _attention_inputs(spec, layer, layer.input_norm(states), angles)
     attended = layer.output(attend(index, query, key, value))

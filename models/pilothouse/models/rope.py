@@ -31,7 +31,9 @@ def inverse_frequencies(parameters: Mapping[str, Any], head_dim: int) -> tuple[f
     elif kind == "llama3":
         frequencies = _llama3(frequencies, parameters)
     elif kind != "default":
-        raise UnsupportedArchitectureError(f"rope type '{kind}' is not supported; there are: default, linear, llama3")
+        raise UnsupportedArchitectureError(
+            f"rope type '{kind}' is not supported; there are: default, linear, llama3"
+        )
     return tuple(frequencies.tolist())
 
 

@@ -167,7 +167,8 @@ def _rotary(config: PretrainedConfig) -> dict[str, Any]:
         "head_dim": head_dim,
         "attention_scale": head_dim**-0.5,
         "layers": tuple(
-            LayerSpec(rope=distinct.index(rope), window=window) for rope, window in zip(ropes, windows, strict=True)
+            LayerSpec(rope=distinct.index(rope), window=window)
+            for rope, window in zip(ropes, windows, strict=True)
         ),
         "ropes": tuple(distinct),
         "norm": "rms",

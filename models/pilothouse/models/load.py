@@ -1,0 +1,155 @@
+"""Causal language models from a folder (or the built-in ``"tiny"``), and back into one.
+
+Safetensors only: nothing is unpickled, no code of the model's folder is run, and no hub is asked.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from blake3 import blake3
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from pilothouse.errors import ConfigError, ModelNotFoundError, UnsafeModelError
+from pilothouse.models.decoder import DecoderWeights
+from pilothouse.models.spec import DecoderSpec, decoder_spec
+from pilothouse.models.text import TINY, TextCodec
+from pilothouse.models.tiny import tiny_model
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Compute types by the name that configurations use."""
+
+_SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class CausalLM:
+    """A causal language model with its tokenizer."""
+
+    model: PreTrainedModel
+    """Owns the parameters, in eval mode (dropout off)."""
+    spec: DecoderSpec
+    weights: DecoderWeights
+    """Over the live parameters of ``model``: gradients reach them."""
+    codec: TextCodec
+    name: str
+    """The folder's name, or ``"tiny"``."""
+
+
+def load_causal_lm(name_or_folder: str | Path, *, device: str = "cpu", dtype: str = "float32") -> CausalLM:
+    """Loads a model folder as transformers saves it; ``"tiny"`` is built in.
+
+    Args:
+        name_or_folder: The folder, or ``"tiny"``.
+        device: Where the parameters live, for example ``cpu`` or ``cuda:0``.
+        dtype: A key of ``DTYPES``.
+
+    Raises:
+        ModelNotFoundError: The folder, its config, weights or tokenizer is missing.
+        UnsafeModelError: The weights are pickled, or the model needs code of its own.
+        UnsupportedArchitectureError: The decoder does not compute this architecture or a feature it turns on.
+        ConfigError: The dtype is unknown, or a file cannot be read.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype '{dtype}'; there are: {', '.join(DTYPES)}")
+    codec = None
+    if str(name_or_folder) == TINY:
+        model = tiny_model().to(DTYPES[dtype])
+    else:
+        check_folder(Path(name_or_folder))
+        codec = TextCodec.load(name_or_folder)
+        model = load_pretrained(AutoModelForCausalLM, Path(name_or_folder), DTYPES[dtype])
+    model = model.to(device)  # type: ignore[arg-type]
+    return CausalLM(
+        model=model,
+        spec=decoder_spec(model.config),
+        weights=DecoderWeights.from_model(model),
+        codec=codec or TextCodec.load(TINY),
+        name=Path(name_or_folder).name,
+    )
+
+
+def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Returns a transformers model of a checked folder, in eval mode.
+
+    Args:
+        factory: An ``AutoModel...`` class.
+        folder: One that ``check_folder`` accepted.
+        dtype: Of the parameters.
+
+    Raises:
+        ConfigError: The files cannot be read as such a model.
+    """
+    transformers_logging.disable_progress_bar()
+    try:
+        model: PreTrainedModel = factory.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"the model in {folder} cannot be loaded: {error}") from error
+    return model.eval()
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """Returns the folder's config after making sure that loading it runs no foreign code.
+
+    Raises:
+        ModelNotFoundError: The folder, its config or its weights are missing.
+        UnsafeModelError: The weights are pickled, or the config asks for remote code.
+        ConfigError: The config is not JSON.
+    """
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"no model folder {folder}; give a folder as transformers saves it, or 'tiny'"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"{folder} has no config.json; give a folder as transformers saves it")
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{folder / 'config.json'} is not JSON: {error}") from None
+    if "auto_map" in config:
+        raise UnsafeModelError(
+            f"{folder} needs code of its own (auto_map), which is never run; use a plain model"
+        )
+    if not any((folder / name).is_file() for name in _SAFE_WEIGHTS):
+        if any(file.suffix in _PICKLED for file in folder.iterdir()):
+            raise UnsafeModelError(
+                f"{folder} has only pickled weights, which are never read; save as safetensors"
+            )
+        raise ModelNotFoundError(f"{folder} has no model.safetensors; save the weights as safetensors")
+    return config
+
+
+def save_causal_lm(model: PreTrainedModel, codec: TextCodec, folder: Path | str) -> None:
+    """Writes a folder that transformers and ``load_causal_lm`` load: safetensors, config, tokenizer."""
+    transformers_logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    codec.save(folder)
+
+
+def parameters_by_name(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Returns the model's parameters by transformers' names, tied ones once: what a weight push sends."""
+    return dict(model.named_parameters())
+
+
+def tensor_bytes(tensor: Tensor | npt.NDArray[Any]) -> memoryview:
+    """Returns a tensor's little-endian bytes in C order, without a copy where it lies so in memory."""
+    if isinstance(tensor, Tensor):
+        # NumPy has no bfloat16: reinterpret as bytes first.
+        tensor = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+
+
+def state_digest(state: Mapping[str, Tensor | npt.NDArray[Any]]) -> str:
+    """Returns a model's digest: BLAKE3, lower-case hex, of its tensors' digests joined in order of their names."""
+    digests = (blake3(tensor_bytes(state[name])).digest() for name in sorted(state))
+    return blake3(b"".join(digests)).hexdigest()
