@@ -1,0 +1,1 @@
+"""People's data: prompts, demonstrations and rankings, from files to token ids."""

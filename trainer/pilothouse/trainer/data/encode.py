@@ -1,0 +1,161 @@
+"""Records to token ids; every length limit is applied here, at data time. P prompt, C completion, K answers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from pilothouse.errors import InvalidDataError
+from pilothouse.tensors import Tokens
+from pilothouse.trainer.data.messages import Chat
+from pilothouse.trainer.data.records import Demonstration, Prompt, Ranking
+
+Item = TypeVar("Item")
+Overlong = Literal["drop", "truncate"]
+"""What happens to a record that is too long: it is left out, or its prompt loses tokens at the start."""
+
+
+class Codec(Protocol):
+    """The part of `pilothouse.models.text.TextCodec` that data needs."""
+
+    eos_id: int
+
+    def encode(self, text: str) -> Tokens:
+        """Returns the ids of a text, int32."""
+
+    def encode_chat(self, messages: Sequence[tuple[str, str]]) -> Tokens:
+        """Returns the ids of a conversation up to where the assistant answers, int32."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt ready to be continued."""
+
+    id: str
+    tokens: Tokens
+    """int32 [P], P >= 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedDemonstration:
+    """A demonstration ready to be learned."""
+
+    id: str
+    tokens: Tokens
+    """int32 [P + C]; the last is EOS, which is a target like any other."""
+    prompt_length: int
+    """P >= 1: tokens that are given, not learned. Without a prompt the first token takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRanking:
+    """A ranking ready to be learned."""
+
+    id: str
+    sequences: tuple[Tokens, ...]
+    """K rows int32 [P + C]: the prompt, an answer, EOS."""
+    ranks: tuple[int, ...]
+    """K ranks, smaller is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded(Generic[Item]):
+    """Encoded records and what the length limit did."""
+
+    items: list[Item]
+    dropped: int
+    """Records left out."""
+    truncated: int
+    """Records whose prompt lost tokens at its start."""
+
+
+def encode_prompts(
+    prompts: Iterable[Prompt], codec: Codec, *, max_tokens: int, overlong: Overlong = "drop"
+) -> Encoded[EncodedPrompt]:
+    """Encodes prompts and drops or truncates the long ones, so that none can surprise a run later.
+
+    Truncation keeps the end of the prompt: what comes right before the answer (Stiennon et al. 2020).
+
+    Raises:
+        InvalidDataError: No prompt is left.
+    """
+    items: list[EncodedPrompt] = []
+    dropped = truncated = 0
+    for prompt in prompts:
+        tokens = encode_content(codec, prompt.content)
+        cut = len(tokens) > max_tokens
+        if len(tokens) == 0 or (cut and overlong == "drop"):
+            dropped += 1
+            continue
+        truncated += cut
+        items.append(EncodedPrompt(prompt.id, tokens[-max_tokens:]))
+    return _kept(items, dropped, truncated, max_tokens)
+
+
+def encode_demonstrations(
+    demonstrations: Iterable[Demonstration], codec: Codec, *, max_tokens: int, overlong: Overlong = "drop"
+) -> Encoded[EncodedDemonstration]:
+    """Encodes demonstrations as prompt, completion, EOS.
+
+    Raises:
+        InvalidDataError: No demonstration is left.
+    """
+    items: list[EncodedDemonstration] = []
+    dropped = truncated = 0
+    for item in demonstrations:
+        prompt, completion = encode_content(codec, item.prompt), with_eos(codec, item.completion)
+        room = max_tokens - len(completion)
+        cut = len(prompt) > room
+        if (cut and overlong == "drop") or room < min(1, len(prompt)) or len(prompt) + len(completion) < 2:
+            dropped += 1
+            continue
+        truncated += cut
+        prompt = prompt[len(prompt) - min(room, len(prompt)) :]
+        items.append(EncodedDemonstration(item.id, np.concatenate([prompt, completion]), max(1, len(prompt))))
+    return _kept(items, dropped, truncated, max_tokens)
+
+
+def encode_rankings(
+    rankings: Iterable[Ranking], codec: Codec, *, max_tokens: int, overlong: Overlong = "drop"
+) -> Encoded[EncodedRanking]:
+    """Encodes every answer of a ranking as prompt, answer, EOS; the prompt is cut alike for all of them.
+
+    Raises:
+        InvalidDataError: No ranking is left.
+    """
+    items: list[EncodedRanking] = []
+    dropped = truncated = 0
+    for item in rankings:
+        prompt = encode_content(codec, item.prompt)
+        answers = [with_eos(codec, response) for response in item.responses]
+        room = max_tokens - max(len(answer) for answer in answers)
+        cut = len(prompt) > room
+        if (cut and overlong == "drop") or room < min(1, len(prompt)):
+            dropped += 1
+            continue
+        truncated += cut
+        prompt = prompt[len(prompt) - min(room, len(prompt)) :]
+        rows = tuple(np.concatenate([prompt, answer]) for answer in answers)
+        items.append(EncodedRanking(item.id, rows, item.ranks))
+    return _kept(items, dropped, truncated, max_tokens)
+
+
+def encode_content(codec: Codec, content: str | Chat) -> Tokens:
+    """Returns the ids, int32 [P], of a text or of a conversation up to the assistant's turn."""
+    if isinstance(content, str):
+        return codec.encode(content) if content else np.empty(0, dtype=np.int32)
+    return codec.encode_chat(content)
+
+
+def with_eos(codec: Codec, text: str) -> Tokens:
+    """Returns the ids, int32 [C], of an answer and the EOS that ends it."""
+    return np.append(codec.encode(text), codec.eos_id).astype(np.int32)
+
+
+def _kept(items: list[Item], dropped: int, truncated: int, max_tokens: int) -> Encoded[Item]:
+    if not items:
+        raise InvalidDataError(
+            f"none of the {dropped} records fits into {max_tokens} tokens; raise it or shorten the texts"
+        )
+    return Encoded(items, dropped, truncated)
