@@ -105,7 +105,7 @@ def _attention_inputs(
     parts: tuple[Tensor, ...] = tuple(linear(states) for linear in layer.qkv)
     if len(parts) == 1:
         parts = parts[0].split(spec.qkv_sizes, -1)
-    query, key, value = (part.view(len(states), -1, spec.head_dim) for part in parts)
+    query, key, value = (part.view(states.shape[0], -1, spec.head_dim) for part in parts)
     if layer.query_norm is not None and layer.key_norm is not None:
         query, key = layer.query_norm(query), layer.key_norm(key)
     if angles is not None:
