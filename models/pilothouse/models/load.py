@@ -88,7 +88,7 @@ def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTraine
     Raises:
         ConfigError: The files cannot be read as such a model.
     """
-    transformers_logging.disable_progress_bar()
+    quiet()
     try:
         model: PreTrainedModel = factory.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
@@ -96,6 +96,11 @@ def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTraine
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"the model in {folder} cannot be loaded: {error}") from error
     return model.eval()
+
+
+def quiet() -> None:
+    """Turns off transformers' progress bars, which would run through our own output."""
+    transformers_logging.disable_progress_bar()
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
 
 def save_causal_lm(model: PreTrainedModel, codec: TextCodec, folder: Path | str) -> None:
     """Writes a folder that transformers and ``load_causal_lm`` load: safetensors, config, tokenizer."""
-    transformers_logging.disable_progress_bar()
+    quiet()
     model.save_pretrained(folder)
     codec.save(folder)
 

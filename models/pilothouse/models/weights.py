@@ -202,7 +202,9 @@ def _assemble_gpt2(spec: DecoderSpec, state: Mapping[str, Tensor], join: Join) -
 
 
 def _head(spec: DecoderSpec, state: Mapping[str, Tensor], embedding: str, join: Join) -> Linear | None:
-    """Returns the LM head; None where the state has none and it is not tied."""
+    """Returns the LM head; None where the state has none, or has a scalar head in its place."""
+    if "score.weight" in state:
+        return None
     if spec.tied:
         return Linear(state[embedding])
     if "lm_head.weight" not in state:
