@@ -1,0 +1,76 @@
+"""What this machine allows, measured in the same run as the sides."""
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+CHUNK_BYTES = 1 << 20
+
+
+def loopback_seconds(size_bytes: int) -> float:
+    """Returns the seconds that one raw loopback TCP stream takes for ``size_bytes``, in 1 MiB writes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def receive() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            buffer = bytearray(CHUNK_BYTES)
+            left = size_bytes
+            while left:
+                left -= peer.recv_into(buffer, min(left, CHUNK_BYTES))
+            peer.sendall(b"!")
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    data = memoryview(bytes(CHUNK_BYTES))
+    with listener, socket.create_connection(listener.getsockname()) as sender:
+        start = time.perf_counter()
+        for offset in range(0, size_bytes, CHUNK_BYTES):
+            sender.sendall(data[: min(CHUNK_BYTES, size_bytes - offset)])
+        sender.recv(1)
+        seconds = time.perf_counter() - start
+    thread.join()
+    return seconds
+
+
+class GemmFloor:
+    """The matrix products of a decoder alone: a floor for any engine of the same precision.
+
+    Each product runs on weights of its own, stored as fits the product best, so that caches help it no more than
+    they help an engine.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Takes the (in, out) shape of every Linear of the model, the head last."""
+        self._weights = [torch.randn(inputs, outputs) * 0.02 for inputs, outputs in shapes]
+        self.step_seconds = cache(self._step_seconds)
+
+    def decode_seconds(self, response_lengths: Sequence[int]) -> float:
+        """Returns the floor for sampling all responses together, each leaving the batch at its own length."""
+        lengths = sorted(response_lengths)
+        rows_per_step = Counter(
+            sum(length > step for length in lengths) for step in range(lengths[-1])
+        )
+        return sum(steps * self.step_seconds(rows) for rows, steps in rows_per_step.items())
+
+    def _step_seconds(self, rows: int) -> float:
+        inputs = {weight.shape[0]: torch.randn(rows, weight.shape[0]) for weight in self._weights}
+        best = float("inf")
+        with torch.inference_mode():
+            for _ in range(4):
+                start = time.perf_counter()
+                for weight in self._weights:
+                    torch.mm(inputs[weight.shape[0]], weight)
+                best = min(best, time.perf_counter() - start)
+        return best
+
+
+def linear_shapes(width: int, kv_width: int, inner: int, layers: int, vocabulary: int) -> list[tuple[int, int]]:
+    """Returns the (in, out) shapes of a Llama-like decoder's products, fused as an engine may fuse them."""
+    layer = [(width, width + 2 * kv_width), (width, width), (width, 2 * inner), (inner, width)]
+    return layer * layers + [(width, vocabulary)]
