@@ -22,7 +22,8 @@ PilothouseError
 │   ├── ParentMismatchError
 │   ├── IncompletePushError
 │   ├── PushInProgressError
-│   └── NoPreviousWeightsError
+│   ├── NoPreviousWeightsError
+│   └── RunInUseError
 ├── CorruptDataError
 │   ├── CorruptChunkError
 │   ├── CorruptPushError
@@ -32,6 +33,7 @@ PilothouseError
 ├── UnavailableError (ConnectionError)
 ├── DeadlineExceededError (TimeoutError)
 ├── UnimplementedError
+├── InternalError
 ├── ScoringFailedError
 │   └── NonFiniteScoreError
 ├── ProviderUnavailableError
@@ -161,6 +163,10 @@ class NoPreviousWeightsError(PreconditionError):
     """There is no earlier version to roll back to."""
 
 
+class RunInUseError(PreconditionError):
+    """Another process writes to the run directory."""
+
+
 class CorruptDataError(PilothouseError):
     """Bytes are not those that were written or sent."""
 
@@ -211,6 +217,10 @@ class UnimplementedError(PilothouseError):
     """The server does not offer this call or option."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class InternalError(PilothouseError):
+    """Something failed that nobody foresaw; the server's log has the traceback under the message's id."""
 
 
 class ScoringFailedError(PilothouseError):
