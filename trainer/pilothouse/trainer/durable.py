@@ -83,10 +83,17 @@ def cut_torn_line(file: Path) -> None:
     """Drops what a crash left of a line that was being appended, so that the next one starts clean."""
     if not file.exists():
         return
-    data = file.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(file, whole)
+    with file.open("rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        start = end
+        while start > 0:
+            start = max(0, start - 65536)
+            stream.seek(start)
+            block = stream.read(end - start)
+            if b"\n" in block:
+                stream.truncate(start + block.rindex(b"\n") + 1)
+                return
+        stream.truncate(0)
 
 
 def keep_rows_until(file: Path, step: int) -> int:

@@ -120,7 +120,9 @@ class PpoRunConfig(PpoConfig):
     @model_validator(mode="after")
     def _staleness_fits_the_mode(self) -> Self:
         if self.rollout.mode == "sync" and self.max_staleness:
-            raise ValueError("max_staleness must be 0 with rollout.mode 'sync'; or choose rollout.mode = 'async'")
+            raise ValueError(
+                "max_staleness must be 0 with rollout.mode 'sync'; or choose rollout.mode = 'async'"
+            )
         if self.rollout.mode == "async" and self.max_staleness < 1:
             raise ValueError("rollout.mode 'async' needs max_staleness of at least 1")
         return self

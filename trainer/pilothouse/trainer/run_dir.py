@@ -1,0 +1,104 @@
+"""The run directory: where everything that a run leaves lies, owned by one process at a time.
+
+::
+
+    config.json        the effective configuration
+    metrics.jsonl      one row per step, TRL's names
+    samples.jsonl      a few samples per step
+    ledger.jsonl       the life of every sample
+    tensorboard/       event files
+    checkpoints/       step_XXXXXXXX/, checkpoints.jsonl, best.json
+    epoch.json         the fencing epoch last taken
+    run.lock           held by the process that writes here
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from pilothouse.config import Config
+from pilothouse.errors import RunInUseError
+from pilothouse.trainer.durable import to_json, write_atomic
+
+_log = structlog.get_logger(__name__)
+
+
+class RunDir:
+    """Paths of a run, and the lock that keeps a second trainer out."""
+
+    def __init__(self, folder: Path) -> None:
+        """Creates the folder if needed and takes its lock, which the kernel frees however the process ends.
+
+        Raises:
+            RunInUseError: Another process writes here.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.config_file = folder / "config.json"
+        self.metrics_file = folder / "metrics.jsonl"
+        self.samples_file = folder / "samples.jsonl"
+        self.ledger_file = folder / "ledger.jsonl"
+        self.tensorboard_folder = folder / "tensorboard"
+        self.checkpoints_folder = folder / "checkpoints"
+        self._epoch_file = folder / "epoch.json"
+        self._lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._take_lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the lock."""
+        os.close(self._lock)
+
+    def write_config(self, config: Config) -> list[str]:
+        """Writes the effective configuration.
+
+        Returns:
+            Dotted keys whose values differ from those the run had before; empty for a new run.
+        """
+        new = config.model_dump(mode="json")
+        old = json.loads(self.config_file.read_text()) if self.config_file.exists() else new
+        write_atomic(self.config_file, to_json(new))
+        return changed_keys(old, new)
+
+    def take_epoch(self, above: int) -> int:
+        """Returns a fencing epoch above every one this run has had and above ``above``; durable before it is used."""
+        known = int(json.loads(self._epoch_file.read_text())["epoch"]) if self._epoch_file.exists() else 0
+        epoch = max(known, above) + 1
+        write_atomic(self._epoch_file, to_json({"epoch": epoch}))
+        return epoch
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise RunInUseError(
+                f"{self.folder} is being written by process {owner}; stop that run, or choose another run.name"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Returns the dotted keys, sorted, whose values differ between two nested configurations."""
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed += changed_keys(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changed.append(f"{prefix}{key}")
+    return changed
