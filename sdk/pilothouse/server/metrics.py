@@ -1,0 +1,26 @@
+"""Prometheus metrics of gRPC calls, with the names of gRPC proposal A66."""
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+
+OTHER_METHOD = "other"
+"""Label of methods that the server does not have, so that callers cannot make up labels."""
+
+CALL_STARTED = Counter(
+    "pilothouse_grpc_server_call_started", "Calls that arrived.", ["method"]
+)  # exposed with the suffix _total
+CALL_DURATION = Histogram(
+    "pilothouse_grpc_server_call_duration_seconds",
+    "Time from a call's arrival to its end, by status code.",
+    ["method", "code"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+RUNNING_CALLS = Gauge(
+    "pilothouse_grpc_server_calls_running", "Calls past the limiter, now running.", ["server"]
+)
+WAITING_CALLS = Gauge("pilothouse_grpc_server_calls_waiting", "Calls waiting at the limiter.", ["server"])
+SHED = Counter("pilothouse_shed", "Calls refused to keep the server alive.", ["reason"])
+
+
+def exposition() -> bytes:
+    """Returns every metric of this process in Prometheus' text format."""
+    return generate_latest(REGISTRY)
