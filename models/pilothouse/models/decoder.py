@@ -1,12 +1,14 @@
-"""One functional forward over a decoder's weights: prefill, cached decode, scoring and training run these lines.
+"""One functional forward over a decoder's weights: prefill, cached decode, scoring and training alike.
 
-The batch is packed: all tokens end to end as [T, d], no padding. How a token sees others (causality, cache, windows)
-is the ``Attend`` strategy's business. Axes: T tokens, d width, H heads, G KV heads, D head dim, V vocabulary, N rows.
+The batch is packed: all tokens end to end as [T, d], no padding. How a token sees others (causality, cache,
+windows) is the ``Attend`` strategy's business.
+Axes: T tokens, d width, H heads, G KV heads, D head dim, V vocabulary, N rows.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -104,7 +106,7 @@ def _attention_inputs(
     """Returns query [T, H, D], key [T, G, D] and value [T, G, D]."""
     parts: tuple[Tensor, ...] = tuple(linear(states) for linear in layer.qkv)
     if len(parts) == 1:
-        parts = parts[0].split(spec.qkv_sizes, -1)
+        parts = torch.split(parts[0], list(spec.qkv_sizes), -1)
     query, key, value = (part.view(states.shape[0], -1, spec.head_dim) for part in parts)
     if layer.query_norm is not None and layer.key_norm is not None:
         query, key = layer.query_norm(query), layer.key_norm(key)

@@ -1,7 +1,7 @@
 """Value and reward models: the packed decoder with one scalar per token and no LM head.
 
-The parameters are those of transformers' ``*ForSequenceClassification`` with one label, so that a saved model loads
-there with no code of ours. Axes: B sequences, T packed tokens, N rows, d width.
+The parameters are those of transformers' ``*ForSequenceClassification`` with one label, so that a saved model
+loads there with no code of ours. Axes: B sequences, T packed tokens, N rows, d width.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 
 from pilothouse.errors import ConfigError
 from pilothouse.models.decoder import DecoderWeights, hidden_states
-from pilothouse.models.load import DTYPES, check_folder, load_pretrained, quiet
+from pilothouse.models.load import DTYPES, check_folder, load_pretrained, place, quiet
 from pilothouse.models.packed import PackedBatch, pack, packed_attention
 from pilothouse.models.reward_files import MANIFEST, RewardManifest, read_manifest, write_manifest
 from pilothouse.models.spec import DecoderSpec
@@ -29,8 +29,8 @@ _LABELS = ("id2label", "label2id")
 class ScalarModel:
     """A causal decoder with a scalar head.
 
-    ``gain`` and ``bias`` normalise its raw scalars to scores (Ziegler et al. 2019, arXiv 1909.08593, §2.1); every
-    method here returns raw ones. They travel in ``reward.json`` beside the weights.
+    ``gain`` and ``bias`` normalise its raw scalars to scores (Ziegler et al. 2019, arXiv 1909.08593, §2.1);
+    every method here returns raw ones. They travel in ``reward.json`` beside the weights.
     """
 
     def __init__(self, model: PreTrainedModel, *, gain: float = 1.0, bias: float = 0.0) -> None:
@@ -44,7 +44,8 @@ class ScalarModel:
             raise ConfigError(
                 f"a scalar model has one label, this one has {model.config.num_labels}; train a new head"
             )
-        self.model: PreTrainedModel = model.eval()
+        model.eval()
+        self.model: PreTrainedModel = model
         """Owns the parameters; dropout is off."""
         self.weights: DecoderWeights = DecoderWeights.from_model(model)
         """Over the live parameters."""
@@ -71,7 +72,7 @@ class ScalarModel:
         width = config.hidden_size
         head = torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) / (width + 1) ** 0.5
         with torch.no_grad():
-            scalar.score.weight.copy_(head)
+            scalar.get_parameter("score.weight").copy_(head)
         return cls(scalar.to(model.device))
 
     @classmethod
@@ -88,7 +89,7 @@ class ScalarModel:
         has_manifest = (Path(folder) / MANIFEST).is_file()
         manifest = read_manifest(Path(folder)) if has_manifest else None
         model = load_pretrained(AutoModelForSequenceClassification, Path(folder), DTYPES[dtype])
-        model = model.to(device)  # type: ignore[arg-type]
+        place(model, device, dtype)
         return cls(model, gain=manifest.gain, bias=manifest.bias) if manifest else cls(model)
 
     def save(
@@ -96,8 +97,9 @@ class ScalarModel:
     ) -> RewardManifest:
         """Writes weights, config, tokenizer and ``reward.json``, and returns the latter.
 
-        The folder must hold nothing else. ``AutoModelForSequenceClassification`` loads it, and reads the scalar of
-        a right-padded row at its last token, because the pad id saved with it is never the end of sequence.
+        The folder must hold nothing else. ``AutoModelForSequenceClassification`` loads it, and reads the
+        scalar of a right-padded row at its last token, because the pad id saved with it is never the end of
+        sequence.
 
         Args:
             folder: Made where it does not exist.
@@ -120,8 +122,7 @@ class ScalarModel:
     @property
     def score_weight(self) -> Tensor:
         """The head, [1, d]; gradients reach it."""
-        weight: Tensor = self.model.score.weight
-        return weight
+        return self.model.get_parameter("score.weight")
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Returns the final hidden states [T, d] of a packed batch."""

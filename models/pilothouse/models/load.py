@@ -62,12 +62,12 @@ def load_causal_lm(name_or_folder: str | Path, *, device: str = "cpu", dtype: st
         raise ConfigError(f"unknown dtype '{dtype}'; there are: {', '.join(DTYPES)}")
     codec = None
     if str(name_or_folder) == TINY:
-        model = tiny_model().to(DTYPES[dtype])
+        model = tiny_model()
     else:
         check_folder(Path(name_or_folder))
         codec = TextCodec.load(name_or_folder)
         model = load_pretrained(AutoModelForCausalLM, Path(name_or_folder), DTYPES[dtype])
-    model = model.to(device)  # type: ignore[arg-type]
+    place(model, device, dtype)
     return CausalLM(
         model=model,
         spec=decoder_spec(model.config),
@@ -95,7 +95,13 @@ def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTraine
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"the model in {folder} cannot be loaded: {error}") from error
-    return model.eval()
+    model.eval()
+    return model
+
+
+def place(model: torch.nn.Module, device: str, dtype: str) -> None:
+    """Moves a model's parameters to a device and a dtype, a key of ``DTYPES``."""
+    model.to(device=torch.device(device), dtype=DTYPES[dtype])
 
 
 def quiet() -> None:
@@ -146,15 +152,15 @@ def parameters_by_name(model: PreTrainedModel) -> dict[str, Tensor]:
     return dict(model.named_parameters())
 
 
-def tensor_bytes(tensor: Tensor | npt.NDArray[Any]) -> memoryview:
-    """Returns a tensor's little-endian bytes in C order, without a copy where it lies so in memory."""
+def tensor_bytes(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Returns a tensor's little-endian bytes in C order, uint8 [bytes]; without a copy where it lies so."""
     if isinstance(tensor, Tensor):
         # NumPy has no bfloat16: reinterpret as bytes first.
         tensor = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
 
 
 def state_digest(state: Mapping[str, Tensor | npt.NDArray[Any]]) -> str:
-    """Returns a model's digest: BLAKE3, lower-case hex, of its tensors' digests joined in order of their names."""
+    """Returns a model's digest, lower-case hex: BLAKE3 of its tensors' digests joined in name order."""
     digests = (blake3(tensor_bytes(state[name])).digest() for name in sorted(state))
     return blake3(b"".join(digests)).hexdigest()

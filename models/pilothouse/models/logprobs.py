@@ -1,25 +1,27 @@
 """Log-probabilities of response tokens without ever holding [R, V] logits.
 
-Only the positions that predict a response token reach the LM head, block by block over rows and vocabulary; the
-backward pass computes the logits of a block again (Wijmans et al. 2024, "Cut Your Losses", arXiv 2411.09009).
-Axes: B sequences, T packed tokens, R response tokens, V vocabulary, d width. Log-probabilities and entropies are nats.
+Only the positions that predict a response token reach the LM head, block by block over rows and vocabulary;
+the backward pass computes the logits of a block again (Wijmans et al. 2024, arXiv 2411.09009).
+Axes: B sequences, T packed tokens, R response tokens, V vocabulary, d width.
+Log-probabilities and entropies are nats.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pilothouse.models.decoder import DecoderWeights, hidden_states
-from pilothouse.models.packed import PackedBatch, pack, packed_attention
+from pilothouse.models.packed import pack, packed_attention
 from pilothouse.tensors import Tokens
 
 CHUNK_TOKENS = 256
 """Rows of a block: enough for an efficient product."""
 CHUNK_VOCABULARY = 2048
-"""Columns of a block: with the rows above 2 MiB of float32, which stay in the cache between the passes over them."""
+"""Columns of a block: with the rows above 2 MiB of float32, which stay in the cache between passes."""
 
 
 @overload
@@ -68,13 +70,16 @@ def response_logprobs(
     Raises:
         ValueError: A prompt is empty or longer than its sequence, or the temperature is not above 0.
     """
-    batch = pack(sequences, weights.embedding.device)
-    rows, targets = response_rows(batch, prompt_lengths)
+    inputs, rows, targets = response_inputs(sequences, prompt_lengths)
+    if not inputs:
+        nothing = torch.empty(0, device=weights.embedding.device)
+        return (nothing, nothing) if return_entropy else nothing
+    batch = pack(inputs, weights.embedding.device)
     hidden = hidden_states(weights, batch.tokens, batch.positions, packed_attention(weights.spec, batch))
     logprobs, entropies = chosen_logprobs(
         weights,
-        hidden[rows],
-        targets,
+        hidden[rows.to(hidden.device)],
+        targets.to(hidden.device),
         temperature=temperature,
         chunk_tokens=chunk_tokens,
         entropy=return_entropy,
@@ -82,27 +87,37 @@ def response_logprobs(
     return logprobs if entropies is None else (logprobs, entropies)
 
 
-def response_rows(batch: PackedBatch, prompt_lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Returns (rows, targets), int64 [R] each: where every response token is predicted, and which token it is.
+def response_inputs(
+    sequences: Sequence[Tokens], prompt_lengths: Sequence[int]
+) -> tuple[list[Tokens], Tensor, Tensor]:
+    """Returns what has to run through the model so that every response token is predicted.
 
-    Token t is read at position t - 1 (checklist 6): a sequence gives its positions prompt - 1 to length - 2.
+    Token t is read at position t - 1 (checklist 6). The last token of a sequence predicts nothing, so it is
+    left out, and so is a sequence without a response.
+
+    Args:
+        sequences: Prompt and response joined, each an integer array [length].
+        prompt_lengths: Prompt tokens of every sequence, at least 1.
+
+    Returns:
+        The inputs; where in them, packed, every response token is predicted; those tokens. Both int64 [R].
 
     Raises:
         ValueError: A prompt is empty or longer than its sequence.
     """
-    if len(prompt_lengths) != len(batch.lengths):
-        raise ValueError(f"{len(batch.lengths)} sequences came with {len(prompt_lengths)} prompt lengths")
-    rows: list[Tensor] = []
+    inputs: list[Tokens] = []
+    rows, targets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     start = 0
-    for prompt, length in zip(prompt_lengths, batch.lengths, strict=True):
+    for sequence, prompt in zip(sequences, prompt_lengths, strict=True):
+        length = len(sequence)
         if not 1 <= prompt <= length:
-            raise ValueError(
-                f"a prompt of {prompt} tokens does not fit a sequence of {length}; it needs 1 to {length}"
-            )
-        rows.append(torch.arange(start + int(prompt) - 1, start + length - 1))
-        start += length
-    index = torch.cat(rows).to(batch.tokens.device)
-    return index, batch.tokens[index + 1]
+            raise ValueError(f"a sequence of {length} tokens cannot begin with a prompt of {prompt}")
+        if prompt < length:
+            inputs.append(sequence[:-1])
+            rows.append(np.arange(start + prompt - 1, start + length - 1))
+            targets.append(np.asarray(sequence[prompt:], np.int64))
+            start += length - 1
+    return inputs, torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(targets))
 
 
 def chosen_logprobs(

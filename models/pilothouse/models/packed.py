@@ -1,7 +1,8 @@
 """Ragged sequences end to end in one packed batch, and causal attention inside each of them.
 
-No padding is computed, and a sequence never sees another. Axes: B sequences, T tokens of all of them, H heads,
-G KV heads, D head dim, L length of a run of equally long sequences.
+No padding is computed, and a sequence never sees another.
+Axes: B sequences, T tokens of all of them, H heads, G KV heads, D head dim, L length of a run of equally long
+sequences.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def packed_attention(spec: DecoderSpec, batch: PackedBatch) -> Attend:
     def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         window = spec.layers[layer].window
         sizes = [length * count for length, count in runs]
-        parts = zip(runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True)
+        parts = zip(runs, *(torch.split(states, sizes) for states in (query, key, value)), strict=True)
         outputs = [
             _attend_run(q, k, v, count, spec.attention_scale, masks.get((window or 0, length)))
             for (length, count), q, k, v in parts
@@ -81,8 +82,10 @@ def packed_attention(spec: DecoderSpec, batch: PackedBatch) -> Attend:
 def _attend_run(
     query: Tensor, key: Tensor, value: Tensor, count: int, scale: float, mask: Tensor | None
 ) -> Tensor:
-    """Attends inside ``count`` equally long sequences: [count·L, H, D] and [count·L, G, D] to [count·L, H·D]."""
-    query, key, value = (states.unflatten(0, (count, -1)).transpose(1, 2) for states in (query, key, value))
+    """Attends inside ``count`` equally long sequences, [count·L, H or G, D] to [count·L, H·D]."""
+    query, key, value = (
+        states.view(count, -1, *states.shape[1:]).transpose(1, 2) for states in (query, key, value)
+    )
     grouped = query.shape[1] != key.shape[1]
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped

@@ -15,11 +15,11 @@ def inverse_frequencies(parameters: Mapping[str, Any], head_dim: int) -> tuple[f
     """Returns the D/2 angular frequencies in radians per position.
 
     Args:
-        parameters: ``rope_parameters`` of a transformers config: rope_theta, rope_type and what the type needs.
+        parameters: ``rope_parameters`` of a transformers config: rope_theta, rope_type and its own.
         head_dim: D.
 
     Raises:
-        UnsupportedArchitectureError: A rope type other than default, linear and llama3, or a partial rotation.
+        UnsupportedArchitectureError: Another type than default, linear and llama3, or a partial rotation.
     """
     kind = parameters.get("rope_type", "default")
     if parameters.get("partial_rotary_factor", 1.0) != 1.0:
@@ -43,15 +43,16 @@ def _llama3(frequencies: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
     wavelengths = 2 * math.pi / frequencies
     smooth = ((context / wavelengths - low) / (high - low)).clamp(0.0, 1.0)
-    return (1 - smooth) * frequencies / factor + smooth * frequencies
+    stretched: Tensor = (1 - smooth) * frequencies / factor + smooth * frequencies
+    return stretched
 
 
 @lru_cache(maxsize=16)
 def tables(frequencies: tuple[float, ...], max_positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns (cosines, sines) of every position, float32 [max_positions, D/2] each.
 
-    A table, and not the functions at the positions of a step, because vectorised cosines differ in the last bit with
-    an element's place in its array: a row would depend on its neighbours.
+    A table, and not the functions at the positions of a step: vectorised cosines differ in the last bit with
+    an element's place in its array, so that a row would depend on its neighbours.
     """
     with torch.inference_mode(False):  # else tables made while generating could not be used in training
         inverse = torch.tensor(frequencies, dtype=torch.float32)

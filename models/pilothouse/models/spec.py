@@ -1,7 +1,8 @@
 """What a decoder-only model computes, read from its transformers config.
 
-A config feature that the decoder does not compute is refused by name: a silently ignored one would give plausible
-but wrong numbers. Dropout is the exception: it is off everywhere, in rollout and in training (checklist 7).
+A config feature that the decoder does not compute is refused by name: a silently ignored one would give
+plausible but wrong numbers. Dropout is the exception: it is off everywhere, in rollout and in training
+(checklist 7).
 """
 
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ def decoder_spec(config: PretrainedConfig) -> DecoderSpec:
     """Returns the spec of a transformers config.
 
     Raises:
-        UnsupportedArchitectureError: The architecture, or a feature that the config turns on, is not computed here.
+        UnsupportedArchitectureError: The architecture, or a feature that the config turns on, is unknown.
     """
     read = _READERS.get(config.model_type)
     if read is None:
@@ -180,7 +181,8 @@ def _rotary(config: PretrainedConfig) -> dict[str, Any]:
 def _rope_parameters(config: PretrainedConfig, kind: str) -> Mapping[str, Any]:
     """Returns the rotary parameters of one kind of layer; Gemma has one set per kind, others one for all."""
     parameters: Mapping[str, Any] = config.rope_parameters
-    return parameters[kind] if kind in parameters else parameters
+    own: Mapping[str, Any] = parameters.get(kind, parameters)
+    return own
 
 
 def _activation(config: PretrainedConfig, name: str) -> Activation:

@@ -1,4 +1,4 @@
-"""Text to token ids and back, with neither torch nor transformers: every service and the trainer use this one layer."""
+"""Text to token ids and back, with neither torch nor transformers: all processes use this one layer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -133,7 +133,7 @@ class TextCodec:
 
     @cached_property
     def digest(self) -> str:
-        """BLAKE3, lower-case hex, of all that decides how text becomes ids; equal digests mean equal tokenizers."""
+        """BLAKE3, lower-case hex, of all that decides how text becomes ids."""
         parts = [self._tokenizer.to_str(), self._template or "", str(self.eos_id), str(self.pad_id)]
         return blake3("\0".join(parts).encode()).hexdigest()
 
@@ -164,7 +164,7 @@ class TextCodec:
         return token
 
     def _choose_pad_id(self) -> int:
-        """Returns the model's pad, else its unknown token, else another special one, else the largest id; never EOS."""
+        """Returns the model's pad, else unknown, else another special token, else the last id; never EOS."""
         added = self._tokenizer.get_added_tokens_decoder()
         special = sorted(token for token, entry in added.items() if entry.special and token != self.bos_id)
         candidates = [self._special_id("pad_token"), self._special_id("unk_token"), *special]

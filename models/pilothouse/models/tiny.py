@@ -1,7 +1,8 @@
 """Small random models: the built-in ``"tiny"``, and one of every architecture that the decoder computes."""
 
-from collections.abc import Callable
+import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -49,12 +50,12 @@ def small_model(architecture: str, seed: int = 0) -> PreTrainedModel:
         raise UnsupportedArchitectureError(
             f"no small model '{architecture}'; there are: {', '.join(ARCHITECTURES)}"
         )
+    config = copy.deepcopy(ARCHITECTURES[architecture])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            ARCHITECTURES[architecture](), dtype=torch.float32
-        )
-    return model.eval()
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.eval()
+    return model
 
 
 def save_tiny(folder: Path | str, seed: int = 0, architecture: str = "llama-tied") -> None:
@@ -63,7 +64,7 @@ def save_tiny(folder: Path | str, seed: int = 0, architecture: str = "llama-tied
     TextCodec.load(TINY).save(folder)
 
 
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "vocab_size": TINY_VOCABULARY_SIZE,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -77,35 +78,30 @@ _SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-
-
-def _llama(*, tied: bool) -> PretrainedConfig:
-    return LlamaConfig(**_SHAPE, tie_word_embeddings=tied)
-
-
-def _qwen3() -> PretrainedConfig:
-    return Qwen3Config(**(_SHAPE | {"head_dim": 32}), tie_word_embeddings=True)
-
-
-def _gemma3() -> PretrainedConfig:
-    """Three sliding layers to one full one, a window shorter than most test sequences."""
-    shape = _SHAPE | {"num_hidden_layers": 4, "query_pre_attn_scalar": 24}
-    return Gemma3TextConfig(**shape, sliding_window=6, sliding_window_pattern=4)
-
-
-def _gpt2() -> PretrainedConfig:
-    names = {"hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}
-    names |= {"max_position_embeddings": "n_positions", "intermediate_size": "n_inner"}
-    shape = {names.get(key, key): value for key, value in _SHAPE.items()}
-    del shape["num_key_value_heads"], shape["head_dim"]
-    return GPT2Config(**shape)
-
-
-ARCHITECTURES: dict[str, Callable[[], PretrainedConfig]] = {
-    "llama-tied": lambda: _llama(tied=True),
-    "llama-untied": lambda: _llama(tied=False),
-    "qwen3": _qwen3,
-    "gemma3": _gemma3,
-    "gpt2": _gpt2,
+_GPT2_SHAPE: dict[str, Any] = {
+    "vocab_size": TINY_VOCABULARY_SIZE,
+    "n_embd": 64,
+    "n_inner": 128,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": TINY_CONTEXT_TOKENS,
+    "initializer_range": 0.1,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
-"""Configurations of the small models."""
+_GEMMA3_SHAPE: dict[str, Any] = _SHAPE | {
+    "num_hidden_layers": 4,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 6,  # shorter than most test sequences
+    "sliding_window_pattern": 4,  # three sliding layers to one full one
+}
+
+ARCHITECTURES: dict[str, PretrainedConfig] = {
+    "llama-tied": LlamaConfig(**_SHAPE, tie_word_embeddings=True),
+    "llama-untied": LlamaConfig(**_SHAPE, tie_word_embeddings=False),
+    "qwen3": Qwen3Config(**(_SHAPE | {"head_dim": 32}), tie_word_embeddings=True),
+    "gemma3": Gemma3TextConfig(**_GEMMA3_SHAPE),
+    "gpt2": GPT2Config(**_GPT2_SHAPE),
+}
+"""Configurations of the small models; every model gets a copy."""

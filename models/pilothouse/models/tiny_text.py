@@ -1,6 +1,6 @@
 """The tokenizer of the built-in model ``"tiny"``: byte-level BPE over a few common English words.
 
-Everything is made in the process from the words below, so that the true loop runs with no file and no network.
+Everything is made in the process from the words below: the true loop runs with no file and no network.
 """
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -1,4 +1,4 @@
-"""The weights of a decoder, by role instead of by name, over live parameters or in the engine's own layout."""
+"""The weights of a decoder by role instead of by name, over live parameters or in the engine's layout."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class DecoderWeights:
     ) -> "DecoderWeights":
         """Returns detached weights in the engine's layout.
 
-        Every matrix is stored transposed (contiguous [in, out]): products of a few rows run two to seven times
+        Every matrix is stored transposed (contiguous [in, out]): products of a few rows run up to seven times
         faster in that layout on CPUs. The embedding, and with it a tied head, is referenced as it is.
 
         Args:
