@@ -1,1 +1,1 @@
-"""PPO against a reward model with a KL leash: `step` reads as the algorithm, the other modules are its terms."""
+"""PPO against a reward model with a KL leash: `step` reads as the algorithm."""

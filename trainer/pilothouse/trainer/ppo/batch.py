@@ -1,4 +1,4 @@
-"""A finished rollout: what one PPO step learns from. B sequences, R response tokens end to end, no padding."""
+"""A finished rollout: what one PPO step learns from. B sequences, R response tokens, no padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +19,8 @@ Rows = npt.NDArray[np.intp] | Sequence[int]
 class RolloutBatch:
     """Sequences with everything the services said about them.
 
-    A response includes its EOS or stop token. Flat [R] arrays hold the responses end to end in the order of ``sequences``.
+    A response includes its EOS or stop token. Flat [R] arrays hold the responses end to end, in the order of
+    ``sequences``.
 
     Raises:
         InvalidDataError: Lengths do not add up, or a number is not finite.
@@ -104,6 +105,6 @@ class RolloutBatch:
 
 
 def flat_rows(offsets: Integers, rows: Rows) -> Integers:
-    """Returns the positions, int64, in a flat [R] array of the responses named by ``rows``, in their order."""
+    """Returns the positions, int64, in a flat [R] array of the responses that ``rows`` names, in order."""
     spans = [np.arange(offsets[row], offsets[row + 1], dtype=np.int64) for row in rows]
     return np.concatenate(spans) if spans else np.empty(0, dtype=np.int64)

@@ -1,0 +1,238 @@
+"""The PPO step. `PpoLearner.step` reads top to bottom as the algorithm.
+
+Ziegler et al. 2019 ("Fine-tuning language models from human preferences") with the details of "The N
+implementation details of RLHF with PPO". B responses, R response tokens end to end.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pilothouse.models.heads import ScalarModel
+from pilothouse.models.load import CausalLM
+from pilothouse.tensors import Tokens
+from pilothouse.trainer.ppo.advantages import advantages_and_returns, token_rewards
+from pilothouse.trainer.ppo.batch import RolloutBatch
+from pilothouse.trainer.ppo.config import PpoConfig
+from pilothouse.trainer.ppo.experience import Experience, Rollout
+from pilothouse.trainer.ppo.gates import (
+    KlGate,
+    Sources,
+    check_finite_loss,
+    check_first_ratio,
+    check_gap,
+    check_versions,
+)
+from pilothouse.trainer.ppo.kl import KlController, kl_estimate
+from pilothouse.trainer.ppo.losses import importance_weights
+from pilothouse.trainer.ppo.metrics import Tally, note_rollout, summarise
+from pilothouse.trainer.ppo.minibatches import minibatches
+from pilothouse.trainer.ppo.optimiser import learning_rate
+from pilothouse.trainer.ppo.policy import Policy
+from pilothouse.trainer.ppo.ragged import OneRank, Ranks, rank_seed, row_sums, whiten
+from pilothouse.trainer.ppo.scores import ScoreShaper
+from pilothouse.trainer.ppo.state import LearnerState, load_state, save_state
+from pilothouse.trainer.ppo.value import Value
+
+
+class PpoLearner:
+    """Owns what learns: policy, value model, their optimisers, the KL controller and the shuffles.
+
+    A learner is at version ``(epoch, updates)``: the run sets ``epoch`` when it starts or resumes, each step
+    adds one to ``updates``, and the caller pushes the policy's weights under that version before the next
+    rollout.
+    """
+
+    def __init__(
+        self,
+        policy: CausalLM,
+        value: ScalarModel,
+        config: PpoConfig,
+        *,
+        epoch: int = 0,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.config = config
+        self.ranks = ranks or OneRank()
+        self.policy = Policy(policy, config)
+        self.value = Value(value, config)
+        self.kl = KlController.start(config.kl)
+        self.scores = ScoreShaper(config.scores)
+        self.kl_gate = KlGate(config.gates)
+        self.sources = Sources()
+        self.shuffles = np.random.default_rng(rank_seed(config.seed, self.ranks.index))
+        self.epoch = epoch
+        """Fencing epoch of the run."""
+        self.updates = 0
+        """Steps done, and the version of the weights."""
+        self.episodes = 0
+        """Responses learned from, over all ranks."""
+        self._last_step_at = time.perf_counter()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """(epoch, version) of the weights as they are now."""
+        return self.epoch, self.updates
+
+    def step(self, batch: RolloutBatch, pretraining: Sequence[Tokens] = ()) -> dict[str, float]:
+        """Learns from one batch.
+
+        Args:
+            batch: A finished rollout; this rank's share of it where there are several.
+            pretraining: Text, each int32 [length >= 2], for the PPO-ptx loss; unused with coefficient 0.
+
+        Returns:
+            Metrics by name, see `pilothouse.trainer.ppo.metrics`.
+
+        Raises:
+            VersionMixError: Samples, scores or reference log-probs are of models that they should not be of.
+            LogprobGapError: Engine and trainer disagree.
+            RatioGateError: The first minibatch of an on-policy batch has a ratio other than 1.
+            NonFiniteLossError: A loss or gradient is NaN or infinite.
+            KlBudgetError: The policy has moved further from the reference than allowed.
+        """
+        config, ranks, tally = self.config, self.ranks, Tally()
+        rollout = self._begin(batch)
+        proximal = self._proximal_logprobs(rollout, tally)
+        values = self.value.all_values()
+
+        kl = kl_estimate(proximal, rollout.reference, config.kl.reward_estimator)
+        scores = self.scores.shape(rollout.scores, rollout.finished, ranks)
+        rewards = token_rewards(kl, scores, rollout.lengths, self.kl.in_reward)
+        if config.whiten_rewards:
+            rewards = whiten(rewards, ranks, keep_mean=True)
+
+        advantages, returns = advantages_and_returns(rewards, values, rollout.lengths, config)
+        if config.whiten_advantages:
+            advantages = whiten(advantages, ranks, keep_mean=False)
+        weights = importance_weights(proximal, rollout.behaviour, rollout.lengths, config)
+        experience = Experience(
+            offsets=batch.offsets,
+            proximal=proximal,
+            reference=rollout.reference,
+            advantages=advantages,
+            returns=returns,
+            values=values,
+            weights=weights,
+        )
+        episodes, kl_nats = self._measure_kl(proximal, rollout)
+        for epoch in range(config.epochs):
+            for part, rows in enumerate(minibatches(self.shuffles, len(batch), config.minibatches)):
+                tokens = float(ranks.sum(rollout.lengths[rows].sum()))
+                self._update_value(experience, rows, tokens, tally)
+                if self.updates >= config.critic_warmup_steps:
+                    text = pretraining[part :: config.minibatches]
+                    fresh = rollout if epoch == part == 0 else None
+                    self._update_policy(experience, rows, tokens, text, fresh, tally)
+
+        note_rollout(tally, rollout, experience, -self.kl.in_reward * kl, scores)
+        metrics = summarise(tally, rollout, experience, episodes, ranks) | self._counters(episodes)
+        self.kl.update(kl_nats, episodes)
+        self.updates += 1
+        return metrics
+
+    def state_dict(self) -> LearnerState:
+        """Returns all that a resumed learner needs to go on bit for bit; tensors are live, not copies."""
+        return save_state(self)
+
+    def load_state_dict(self, state: LearnerState) -> None:
+        """Restores what `state_dict` returned. ``epoch`` stays: a resumed run has one of its own.
+
+        Raises:
+            CorruptCheckpointError: A tensor or number is missing or has another shape.
+        """
+        load_state(self, state)
+
+    def _begin(self, batch: RolloutBatch) -> Rollout:
+        staleness = self.config.max_staleness
+        check_versions(batch, epoch=self.epoch, version=self.updates, max_staleness=staleness)
+        self.sources.check(batch)
+        self.policy.begin(batch)
+        self.value.begin(batch)
+        return Rollout.of(batch, self.updates, self.ranks, self.policy.device)
+
+    def _proximal_logprobs(self, rollout: Rollout, tally: Tally) -> Tensor:
+        """Returns [R] nats that ratios start from: the engine's where they will do, else the trainer's."""
+        mode = self.config.proximal
+        if mode == "behaviour" or (mode == "auto" and rollout.on_policy):
+            return rollout.behaviour
+        proximal = self.policy.all_logprobs()
+        fresh = rollout.fresh_tokens
+        self._check_gap(proximal[fresh], rollout.behaviour[fresh], tally)
+        return proximal
+
+    def _measure_kl(self, proximal: Tensor, rollout: Rollout) -> tuple[int, float]:
+        """Returns the episodes of all ranks and their mean KL, nats, after the budget's gate has seen it."""
+        sums = row_sums((proximal - rollout.reference).double(), rollout.lengths)
+        count, total = self.ranks.sum(torch.stack([sums.new_tensor(len(sums)), sums.sum()])).tolist()
+        self.kl_gate.check(total / count)
+        return round(count), total / count
+
+    def _update_value(self, experience: Experience, rows: list[int], tokens: float, tally: Tally) -> None:
+        loss = self.value.accumulate(experience, rows, tokens=tokens, tally=tally)
+        check_finite_loss(float(self.ranks.sum(loss)), "value", self.updates)
+        norm = self.value.optimiser.apply(self.updates, what="value", ranks=self.ranks)
+        tally.add("value/gradient_norm", torch.tensor(norm))
+
+    def _update_policy(
+        self,
+        experience: Experience,
+        rows: list[int],
+        tokens: float,
+        text: Sequence[Tokens],
+        fresh: Rollout | None,
+        tally: Tally,
+    ) -> None:
+        """Takes one optimiser step; ``fresh`` is the rollout in its first minibatch, where gates look."""
+        beta = self.kl.in_loss
+        seen = self.policy.accumulate(experience, rows, tokens=tokens, beta=beta, tally=tally)
+        check_finite_loss(float(self.ranks.sum(seen.loss)), "policy", self.updates)
+        if fresh is not None:
+            self._check_first_minibatch(experience, seen.places, seen.logprobs, fresh, tally)
+        if self.config.pretraining_coefficient and len(text):
+            predicted = torch.tensor(sum(len(row) - 1 for row in text))
+            self.policy.accumulate_text(text, tokens=float(self.ranks.sum(predicted)), tally=tally)
+        norm = self.policy.optimiser.apply(self.updates, what="policy", ranks=self.ranks)
+        self.policy.update_average()
+        tally.add("policy/gradient_norm", torch.tensor(norm))
+
+    def _check_first_minibatch(
+        self, experience: Experience, places: Tensor, logprobs: Tensor, rollout: Rollout, tally: Tally
+    ) -> None:
+        if experience.proximal is rollout.behaviour:
+            fresh = rollout.fresh_tokens[places]
+            self._check_gap(logprobs[fresh], rollout.behaviour[places][fresh], tally)
+        if rollout.on_policy:
+            distances = ((logprobs - experience.proximal[places]).exp() - 1).abs()
+            clipped = (distances > self.config.clip_range).double()
+            farthest, share = self.ranks.max(torch.stack([distances.max().double(), clipped.mean()])).tolist()
+            check_first_ratio(self.config.gates, farthest, share)
+
+    def _check_gap(self, trainer: Tensor, engine: Tensor, tally: Tally) -> None:
+        """Compares log-probs [N] of the same weights, of all ranks; none at all is fine."""
+        gaps = (trainer - engine).abs().double()
+        count, total = self.ranks.sum(torch.stack([gaps.new_tensor(len(gaps)), gaps.sum()])).tolist()
+        largest = float(self.ranks.max(torch.cat([gaps, gaps.new_zeros(1)]).max()))
+        if count:
+            tally.add("gap/logprob_mean", torch.tensor(total / count))
+            tally.add("gap/logprob_max", torch.tensor(largest))
+            check_gap(self.config.gates, total / count, largest)
+
+    def _counters(self, episodes: int) -> dict[str, float]:
+        """Returns what is counted, not averaged, and moves the counters on."""
+        now = time.perf_counter()
+        elapsed, self._last_step_at = now - self._last_step_at, now
+        self.episodes += episodes
+        config, placement = self.config, self.config.kl.placement
+        return {
+            "lr": learning_rate(config.policy, self.updates, config.total_steps),
+            "lr_value": learning_rate(config.value, self.updates, config.total_steps),
+            "episode": float(self.episodes),
+            "eps": episodes / elapsed,
+            "kl/beta": self.kl.beta,
+            "kl/in_reward": float(placement in ("reward", "both")),
+            "kl/in_loss": float(placement in ("loss", "both")),
+        }
