@@ -77,8 +77,7 @@ def write_manifest(
     Raises:
         UnsafeModelError: A file is a link, may hold a pickle or code, or has an unusual name.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST and not path.is_dir())
-    digests = {name: file_digest(check_file(folder, name)) for name in names}
+    digests = {name: file_digest(check_file(folder, name)) for name in sorted(_listed(folder))}
     manifest = RewardManifest(gain=gain, bias=bias, max_sequence_tokens=max_sequence_tokens, files=digests)
     partial = folder / f".{MANIFEST}.partial"
     partial.write_text(manifest.to_json())
@@ -91,7 +90,8 @@ def read_manifest(folder: Path) -> RewardManifest:
 
     Raises:
         ModelNotFoundError: The folder, its manifest or a named file is missing.
-        UnsafeModelError: A named file is a link, leaves the folder, or may hold a pickle or code.
+        UnsafeModelError: A named file is a link, leaves the folder, or may hold a pickle or code; or there
+            are files that the manifest does not name.
         CorruptDataError: The manifest is malformed, or a file's bytes or the version are not what it says.
     """
     if not (folder / MANIFEST).is_file():
@@ -100,6 +100,12 @@ def read_manifest(folder: Path) -> RewardManifest:
             "`pilothouse train reward-model` or export one with `pilothouse export`"
         )
     manifest, version = _parse(check_file(folder, MANIFEST))
+    strays = _listed(folder) - manifest.files.keys()
+    if strays:
+        raise UnsafeModelError(
+            f"{folder} holds files that {MANIFEST} does not name, and a loader might pick them up: "
+            f"{', '.join(sorted(strays))}; remove them or write the folder anew"
+        )
     for name, expected in manifest.files.items():
         if file_digest(check_file(folder, name)) != expected:
             raise CorruptDataError(
@@ -138,6 +144,15 @@ def file_digest(path: Path) -> str:
         while piece := file.read(_READ_BYTES):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _listed(folder: Path) -> set[str]:
+    """Returns the names of the files that belong into a manifest: no folders, nothing hidden, not itself."""
+    return {
+        path.name
+        for path in folder.iterdir()
+        if not path.is_dir() and not path.name.startswith(".") and path.name != MANIFEST
+    }
 
 
 def _parse(path: Path) -> tuple[RewardManifest, str]:

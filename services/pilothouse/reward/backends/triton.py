@@ -1,0 +1,135 @@
+"""Scores on a remote Triton server, or another of the Open Inference Protocol v2. B rows, T tokens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import numpy as np
+import structlog
+import tritonclient.grpc as triton
+from blake3 import blake3
+from tritonclient.utils import InferenceServerException
+
+from pilothouse.errors import (
+    DeadlineExceededError,
+    ModelNotFoundError,
+    PilothouseError,
+    ScoringFailedError,
+    UnavailableError,
+)
+from pilothouse.models.reward_files import RewardManifest, read_manifest
+from pilothouse.models.text import TextCodec
+from pilothouse.reward.backends.base import Backend, Buckets, Row, normalise, pad
+from pilothouse.reward.config import TritonConfig
+from pilothouse.tensors import Array, Floats
+
+_PLAIN = RewardManifest(gain=1.0, bias=0.0, max_sequence_tokens=0, files={})
+
+_ERRORS: dict[str, type[PilothouseError]] = {
+    str(grpc.StatusCode.UNAVAILABLE): UnavailableError,
+    str(grpc.StatusCode.DEADLINE_EXCEEDED): DeadlineExceededError,
+    str(grpc.StatusCode.NOT_FOUND): ModelNotFoundError,
+}
+
+_log = structlog.get_logger()
+
+
+class TritonBackend(Backend):
+    """Sends batches to one model of a remote server and applies the normaliser here."""
+
+    kind = "triton"
+
+    def __init__(
+        self, config: TritonConfig, buckets: Buckets, *, folder: Path | None, codec: TextCodec | None = None
+    ) -> None:
+        """Asks the server for its model.
+
+        Args:
+            config: Where it is and what it reads.
+            buckets: Lengths to which rows are padded.
+            folder: The exported model's, with tokenizer and normaliser; None where the server reads text.
+            codec: For a server that reads text, what turns token ids into it.
+
+        Raises:
+            UnavailableError: The server cannot be reached.
+            ModelNotFoundError: It does not have the model, or the folder is none.
+        """
+        self._config = config
+        self._buckets = buckets
+        self._manifest = read_manifest(folder) if folder else _PLAIN
+        self.reads = config.inputs
+        self.codec = TextCodec.load(folder) if folder else codec
+        self.max_sequence_tokens = self._manifest.max_sequence_tokens
+        self._client = triton.InferenceServerClient(config.target)
+        self.version = self._remote_version()
+
+    def score(self, rows: Sequence[Row]) -> Floats:
+        """Returns the normalised score of every row, float32 of shape [B].
+
+        Raises:
+            UnavailableError: The server cannot be reached.
+            DeadlineExceededError: It did not answer in time.
+            ScoringFailedError: It failed, or its answer lacks the output.
+        """
+        try:
+            answer = self._client.infer(
+                self._config.model,
+                self._token_inputs(rows) if self.reads == "tokens" else _text_inputs(rows),
+                model_version=self._config.model_version,
+                outputs=[triton.InferRequestedOutput(self._config.output)],
+                client_timeout=self._config.timeout_seconds,
+            )
+        except InferenceServerException as error:
+            raise self._explain(error) from error
+        raw = answer.as_numpy(self._config.output)
+        if raw is None:
+            raise ScoringFailedError(
+                f"{self._config.target} answered without the output {self._config.output}"
+            )
+        return normalise(raw, self._manifest, len(rows))
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def _token_inputs(self, rows: Sequence[Row]) -> list[triton.InferInput]:
+        assert self.codec is not None
+        ids, lengths = pad(rows, self._buckets, self.codec.pad_id, self.max_sequence_tokens)
+        return [_input("input_ids", "INT64", ids), _input("lengths", "INT64", lengths[:, None])]
+
+    def _remote_version(self) -> str:
+        """Returns a version that changes with the remote model's configuration and the local normaliser."""
+        try:
+            answer = self._client.get_model_config(
+                self._config.model, self._config.model_version, client_timeout=self._config.timeout_seconds
+            )
+            content = answer.config.SerializeToString(deterministic=True)
+        except InferenceServerException as error:
+            if error.status() != str(grpc.StatusCode.UNIMPLEMENTED):  # other servers have metadata only
+                raise self._explain(error) from error
+            content = b""
+        version = self._config.model_version or "default"
+        digest = blake3(content + self._manifest.version.encode()).hexdigest()
+        return f"triton:{self._config.model}:{version}:{digest}"
+
+    def _explain(self, error: InferenceServerException) -> PilothouseError:
+        _log.warning(
+            "triton_call_failed", target=self._config.target, status=error.status(), text=error.message()
+        )
+        kind = _ERRORS.get(str(error.status()), ScoringFailedError)
+        return kind(
+            f"model '{self._config.model}' on the Triton server {self._config.target} failed "
+            f"({str(error.status()).removeprefix('StatusCode.')}); the cause is in the reward service's log"
+        )
+
+
+def _text_inputs(rows: Sequence[Row]) -> list[triton.InferInput]:
+    prompts = np.array([[row.prompt.encode()] for row in rows], dtype=np.object_)
+    responses = np.array([[row.response.encode()] for row in rows], dtype=np.object_)
+    return [_input("prompt", "BYTES", prompts), _input("response", "BYTES", responses)]
+
+
+def _input(name: str, datatype: str, values: Array) -> triton.InferInput:
+    tensor = triton.InferInput(name, list(values.shape), datatype)
+    tensor.set_data_from_numpy(values)
+    return tensor

@@ -1,0 +1,124 @@
+"""The tokenising layer at the service's edge: what callers send becomes the rows that every backend reads."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pilothouse.errors import InvalidRequestError
+from pilothouse.models.text import TextCodec
+from pilothouse.reward.backends.base import Backend, Row
+from pilothouse.tensors import Tokens
+
+
+class RowMaker:
+    """Checks requests against the limits and turns them into rows, for one or several backends."""
+
+    def __init__(self, backends: Sequence[Backend], *, max_rows: int, max_text_characters: int) -> None:
+        """Takes the backends in the order in which their rows are wanted.
+
+        Args:
+            backends: What reads the rows.
+            max_rows: Most rows of one request.
+            max_text_characters: Longest prompt or response as text.
+        """
+        self._backends = tuple(backends)
+        self._max_rows = max_rows
+        self._max_text_characters = max_text_characters
+
+    def token_codec(self) -> TextCodec:
+        """Returns the tokenizer whose ids callers may send.
+
+        Raises:
+            InvalidRequestError: A backend has none, or they have different ones.
+        """
+        codecs = [backend.codec for backend in self._backends]
+        known = [codec for codec in codecs if codec is not None]
+        if len(known) < len(codecs):
+            raise InvalidRequestError(
+                "this scorer reads text and has no tokenizer; send texts, or set `tokenizer`"
+            )
+        if len({codec.digest for codec in known}) > 1:
+            raise InvalidRequestError("the parts of this scorer have different tokenizers; send texts")
+        return known[0]
+
+    def from_texts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[Row]]:
+        """Returns the rows of every backend; where tokens are wanted, EOS is put after the response.
+
+        Raises:
+            InvalidRequestError: There are no rows, too many, unequal numbers, or a text is too long.
+        """
+        if len(prompts) != len(responses):
+            raise InvalidRequestError(
+                f"{len(prompts)} prompts, {len(responses)} responses; send one of each a row"
+            )
+        self._check_count(len(responses))
+        for row, text in enumerate([*prompts, *responses]):
+            if len(text) > self._max_text_characters:
+                raise InvalidRequestError(
+                    f"the text of row {row % len(responses)} has {len(text)} characters; the limit is "
+                    f"{self._max_text_characters}"
+                )
+        pairs = list(zip(prompts, responses, strict=True))
+        return [self._text_rows(backend, pairs) for backend in self._backends]
+
+    def from_tokens(self, sequences: Sequence[Tokens], prompt_lengths: Sequence[int]) -> list[list[Row]]:
+        """Returns the rows of every backend; where text is wanted, special tokens are left out of it.
+
+        Args:
+            sequences: Prompt and response joined, int32 of shape [tokens] each, ids of ``token_codec()``.
+            prompt_lengths: Tokens of every sequence that are the prompt.
+
+        Raises:
+            InvalidRequestError: There are no rows, too many, a prompt longer than its sequence, or a sequence
+                that is too long.
+        """
+        if len(prompt_lengths) != len(sequences):
+            raise InvalidRequestError(f"{len(prompt_lengths)} prompt_lengths for {len(sequences)} sequences")
+        self._check_count(len(sequences))
+        for row, (tokens, length) in enumerate(zip(sequences, prompt_lengths, strict=True)):
+            if not 0 <= length <= len(tokens):
+                raise InvalidRequestError(
+                    f"prompt_lengths[{row}] is {length}, but the sequence has {len(tokens)} tokens"
+                )
+        return [self._token_rows(backend, sequences, prompt_lengths) for backend in self._backends]
+
+    def _check_count(self, count: int) -> None:
+        if not 1 <= count <= self._max_rows:
+            raise InvalidRequestError(
+                f"a request must have 1 to {self._max_rows} rows, got {count}; split the batch"
+            )
+
+    def _text_rows(self, backend: Backend, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        if backend.reads == "text":
+            return [Row(prompt=prompt, response=response) for prompt, response in pairs]
+        assert backend.codec is not None
+        rows = [Row(tokens=join_texts(backend.codec, prompt, response)) for prompt, response in pairs]
+        return _within(backend, rows)
+
+    def _token_rows(
+        self, backend: Backend, sequences: Sequence[Tokens], prompt_lengths: Sequence[int]
+    ) -> list[Row]:
+        if backend.reads == "tokens":
+            return _within(backend, [Row(tokens=tokens) for tokens in sequences])
+        assert backend.codec is not None
+        decode = backend.codec.decode
+        return [
+            Row(prompt=decode(tokens[:length]), response=decode(tokens[length:]))
+            for tokens, length in zip(sequences, prompt_lengths, strict=True)
+        ]
+
+
+def join_texts(codec: TextCodec, prompt: str, response: str) -> Tokens:
+    """Returns prompt and response as one sequence that ends in EOS, int32 of shape [tokens]."""
+    parts = [codec.encode(prompt), codec.encode(response, special_tokens=False), [codec.eos_id]]
+    return np.concatenate(parts).astype(np.int32)
+
+
+def _within(backend: Backend, rows: list[Row]) -> list[Row]:
+    for index, row in enumerate(rows):
+        if len(row.tokens) > backend.max_sequence_tokens:
+            raise InvalidRequestError(
+                f"row {index} has {len(row.tokens)} tokens, the model takes {backend.max_sequence_tokens}; "
+                "shorten the prompt or the response"
+            )
+    return rows

@@ -1,0 +1,186 @@
+"""The Open Inference Protocol v2 on the same port: an unmodified Triton or KServe client scores text here.
+
+The messages are those that ``tritonclient`` ships: a second copy of the proto package ``inference`` in one
+process collides in protobuf's descriptor pool. Methods that manage a Triton server are not offered.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from importlib.metadata import version as package_version
+from math import prod
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from pilothouse.errors import InvalidRequestError, InvalidTensorError, NotFoundError
+from pilothouse.reward.backends.composite import Composite
+from pilothouse.reward.rows import RowMaker
+from pilothouse.tensors import Floats
+
+V2_SERVICE = "inference.GRPCInferenceService"
+"""Full name of the service."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_LENGTH_BYTES = 4
+_OUTPUT = "score"
+
+
+class InferenceServicer:
+    """Answers the six methods by which clients find and use a model."""
+
+    def __init__(self, composite: Composite, rows: RowMaker, *, model_name: str) -> None:
+        self._composite = composite
+        self._rows = rows
+        self._model_name = model_name
+
+    async def ServerLive(self, request: Any, context: Context) -> Any:
+        """The process answers."""
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Context) -> Any:
+        """The scorer is loaded: this server listens only then."""
+        return service_pb2.ServerReadyResponse(ready=True)
+
+    async def ModelReady(self, request: Any, context: Context) -> Any:
+        """Whether the named model is the one served here."""
+        return service_pb2.ModelReadyResponse(ready=self._is_served(request.name, request.version))
+
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:
+        """Name and version of this server."""
+        return service_pb2.ServerMetadataResponse(
+            name="pilothouse", version=package_version("pilothouse"), extensions=[]
+        )
+
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:
+        """Inputs and outputs of the scorer."""
+        self._require_served(request.name, request.version)
+        tensor = service_pb2.ModelMetadataResponse.TensorMetadata
+        return service_pb2.ModelMetadataResponse(
+            name=self._model_name,
+            versions=[self._composite.version],
+            platform=f"pilothouse_{self._composite.kind}",
+            inputs=[
+                tensor(name="prompt", datatype="BYTES", shape=[-1]),
+                tensor(name="response", datatype="BYTES", shape=[-1]),
+            ],
+            outputs=[tensor(name=_OUTPUT, datatype="FP32", shape=[-1])],
+        )
+
+    async def ModelInfer(self, request: Any, context: Context) -> Any:
+        """Scores texts: inputs ``prompt`` and ``response``, or ``text`` alone, which has no prompt."""
+        self._require_served(request.model_name, request.model_version)
+        _check_outputs(request)
+        texts, shape = _texts(request)
+        if texts.keys() == {"text"}:
+            prompts, responses = [""] * len(texts["text"]), texts["text"]
+        else:
+            prompts, responses = texts["prompt"], texts["response"]
+        rows = await asyncio.to_thread(self._rows.from_texts, prompts, responses)
+        scored = await self._composite.score(rows)
+        return self._encode(request, scored.values, shape)
+
+    def _encode(self, request: Any, values: Floats, shape: Sequence[int]) -> Any:
+        """Answers raw bytes to raw bytes and typed contents to typed contents."""
+        response = service_pb2.ModelInferResponse(
+            model_name=self._model_name, model_version=self._composite.version, id=request.id
+        )
+        output = response.outputs.add(name=_OUTPUT, datatype="FP32", shape=shape)
+        if request.raw_input_contents:
+            response.raw_output_contents.append(values.astype("<f4").tobytes())
+        else:
+            output.contents.fp32_contents.extend(values.tolist())
+        return response
+
+    def _is_served(self, name: str, version: str) -> bool:
+        return name == self._model_name and version in ("", "1", self._composite.version)
+
+    def _require_served(self, name: str, version: str) -> None:
+        if not self._is_served(name, version):
+            raise NotFoundError(
+                f"this server has the model '{self._model_name}', version {self._composite.version}; "
+                "leave the version empty for whatever is served"
+            )
+
+
+def add_v2(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
+    """Adds the service's six methods to a server; the others stay unimplemented."""
+    methods: dict[str, Callable[..., Any]] = {
+        "ServerLive": servicer.ServerLive,
+        "ServerReady": servicer.ServerReady,
+        "ModelReady": servicer.ModelReady,
+        "ServerMetadata": servicer.ServerMetadata,
+        "ModelMetadata": servicer.ModelMetadata,
+        "ModelInfer": servicer.ModelInfer,
+    }
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            method,
+            request_deserializer=getattr(service_pb2, f"{name}Request").FromString,
+            response_serializer=getattr(service_pb2, f"{name}Response").SerializeToString,
+        )
+        for name, method in methods.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V2_SERVICE, handlers),))
+
+
+def _check_outputs(request: Any) -> None:
+    unknown = {output.name for output in request.outputs} - {_OUTPUT}
+    if unknown:
+        raise InvalidRequestError(
+            f"there is no output {', '.join(sorted(unknown))}; the one output is {_OUTPUT}"
+        )
+
+
+def _texts(request: Any) -> tuple[dict[str, list[str]], list[int]]:
+    """Returns the texts of every input, and the shape that the answer takes over.
+
+    Raises:
+        InvalidTensorError: The inputs are not those of the model, or their content does not fit their shape.
+    """
+    names = [tensor.name for tensor in request.inputs]
+    if sorted(names) not in (["prompt", "response"], ["text"]):
+        raise InvalidTensorError(f"the inputs must be prompt and response, or text alone; got {names}")
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(names):
+        raise InvalidTensorError(f"{len(names)} inputs, but {len(raw)} raw_input_contents; send one each")
+    shapes = {tuple(tensor.shape) for tensor in request.inputs}
+    if len(shapes) != 1:
+        raise InvalidTensorError("prompt and response must have the same shape")
+    shape = list(shapes.pop())
+    if len(shape) not in (1, 2) or min(shape) < 0 or shape[1:] not in ([], [1]):
+        raise InvalidTensorError(f"inputs must have shape [batch] or [batch, 1], got {shape}")
+    texts = {}
+    for index, tensor in enumerate(request.inputs):
+        if tensor.datatype != "BYTES":
+            raise InvalidTensorError(
+                f"input {tensor.name} must have the datatype BYTES, got {tensor.datatype}"
+            )
+        rows = _split_bytes(raw[index]) if raw else list(tensor.contents.bytes_contents)
+        if len(rows) != prod(shape):
+            raise InvalidTensorError(
+                f"input {tensor.name} holds {len(rows)} texts, its shape says {prod(shape)}"
+            )
+        texts[tensor.name] = [_text(tensor.name, row) for row in rows]
+    return texts, shape
+
+
+def _split_bytes(content: bytes) -> list[bytes]:
+    """Returns the elements of a BYTES tensor, each after its length as a little-endian 32-bit number."""
+    rows, at = [], 0
+    while at < len(content):
+        start = at + _LENGTH_BYTES
+        end = start + int.from_bytes(content[at:start], "little")
+        if start > len(content) or end > len(content):
+            raise InvalidTensorError("a BYTES input is cut off; every element needs its 4-byte length")
+        rows.append(content[start:end])
+        at = end
+    return rows
+
+
+def _text(name: str, row: bytes) -> str:
+    try:
+        return row.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidTensorError(f"input {name} holds bytes that are not UTF-8 text") from None
