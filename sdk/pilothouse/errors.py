@@ -31,9 +31,13 @@ PilothouseError
 ├── QueueFullError
 ├── DrainingError
 ├── UnavailableError (ConnectionError)
+├── ServiceStartError               embedded mode could not start a service
+├── StackError                      `up` while it is up, `down` while it is not
 ├── DeadlineExceededError (TimeoutError)
 ├── UnimplementedError
 ├── InternalError
+├── ProtocolError
+├── GenerationFailedError
 ├── ScoringFailedError
 │   └── NonFiniteScoreError
 ├── ProviderUnavailableError
@@ -207,6 +211,16 @@ class UnavailableError(PilothouseError, ConnectionError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class ServiceStartError(PilothouseError):
+    """A service that embedded mode started ended, or was too slow, before it was serving."""
+
+
+class StackError(PilothouseError):
+    """An embedded stack is running where none may be, or none is where one is needed."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
 class DeadlineExceededError(PilothouseError, TimeoutError):
     """The call did not end within its deadline, or had none."""
 
@@ -221,6 +235,14 @@ class UnimplementedError(PilothouseError):
 
 class InternalError(PilothouseError):
     """Something failed that nobody foresaw; the server's log has the traceback under the message's id."""
+
+
+class GenerationFailedError(PilothouseError):
+    """The engine could not compute one request; it goes on with the others."""
+
+
+class ProtocolError(PilothouseError):
+    """An answer is not what the contract promises; the two sides speak different versions, or one is broken."""
 
 
 class ScoringFailedError(PilothouseError):

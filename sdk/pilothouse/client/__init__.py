@@ -1,0 +1,66 @@
+"""Typed clients of the services: arrays or text in, dataclasses out."""
+
+from pilothouse.client.policy import AsyncPolicyClient, PolicyClient
+from pilothouse.client.reference import AsyncReferenceClient, ReferenceClient
+from pilothouse.client.reward import AsyncRewardClient, RewardClient
+from pilothouse.client.trainer import AsyncTrainerClient, TrainerClient
+from pilothouse.client.types import (
+    Chat,
+    Completion,
+    FinishReason,
+    KvPolicy,
+    Message,
+    PolicyLogprobs,
+    PolicyModel,
+    Prompts,
+    PushResult,
+    ReferenceLogprobs,
+    ReferenceModel,
+    RewardModel,
+    RunState,
+    SamplingParams,
+    SavedCheckpoint,
+    ScoreComponent,
+    Scores,
+    StepMetrics,
+    TokenEvent,
+    TokenRow,
+    TrainerStatus,
+    VersionSpan,
+)
+from pilothouse.client.weights import AsyncWeightsClient, WeightsClient
+
+__all__ = [
+    "AsyncPolicyClient",
+    "AsyncReferenceClient",
+    "AsyncRewardClient",
+    "AsyncTrainerClient",
+    "AsyncWeightsClient",
+    "Chat",
+    "Completion",
+    "FinishReason",
+    "KvPolicy",
+    "Message",
+    "PolicyClient",
+    "PolicyLogprobs",
+    "PolicyModel",
+    "Prompts",
+    "PushResult",
+    "ReferenceClient",
+    "ReferenceLogprobs",
+    "ReferenceModel",
+    "RewardClient",
+    "RewardModel",
+    "RunState",
+    "SamplingParams",
+    "SavedCheckpoint",
+    "ScoreComponent",
+    "Scores",
+    "StepMetrics",
+    "TokenEvent",
+    "TokenRow",
+    "TrainerClient",
+    "TrainerStatus",
+    "VersionSpan",
+    "WeightsClient",
+]

@@ -1,0 +1,161 @@
+"""What every client does, in its sync and its asyncio form: call, stream, wait, close."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pilothouse.client import channels
+from pilothouse.errors import PilothouseError, UnavailableError
+from pilothouse.status import from_rpc
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+
+_PAUSE_SECONDS = 0.1
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class SyncClient:
+    """Base of the blocking clients. Threads may share one; close it, or use it as a context manager."""
+
+    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
+        """Opens a channel; connects with the first call.
+
+        Args:
+            target: host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread calls over replicas.
+            timeout_seconds: Longest time of every call, retries included.
+        """
+        self.target = target
+        self.timeout_seconds = timeout_seconds
+        self._channel = channels.connect(target)
+
+    def wait_ready(self, timeout_seconds: float) -> None:
+        """Returns as soon as the service says that it serves.
+
+        Raises:
+            UnavailableError: It does not in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        watch = health_pb2_grpc.HealthStub(self._channel).Watch
+        while (left := deadline - time.monotonic()) > 0:
+            call = watch(health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True)
+            try:
+                if any(answer.status == _SERVING for answer in call):
+                    return
+            except grpc.RpcError as error:
+                check_waitable(error, self.target)
+            finally:
+                call.cancel()
+            time.sleep(min(_PAUSE_SECONDS, max(deadline - time.monotonic(), 0)))
+        raise not_ready(self.target, timeout_seconds)
+
+    def close(self) -> None:
+        """Closes the channel; running calls are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Callable[..., Response], request: object) -> Response:
+        try:
+            return method(request, timeout=self.timeout_seconds)
+        except grpc.RpcError as error:
+            raise from_rpc(error, target=self.target) from error
+
+    def _stream(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
+        call = method(request, timeout=self.timeout_seconds)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise from_rpc(error, target=self.target) from error
+        finally:
+            call.cancel()  # a caller who stops reading frees the server's slots
+
+
+class AsyncClient:
+    """Base of the asyncio clients. Make it in the event loop that uses it; close it, or use ``async with``."""
+
+    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
+        """Opens a channel; connects with the first call.
+
+        Args:
+            target: host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread calls over replicas.
+            timeout_seconds: Longest time of every call, retries included.
+        """
+        self.target = target
+        self.timeout_seconds = timeout_seconds
+        self._channel = channels.connect_async(target)
+
+    async def wait_ready(self, timeout_seconds: float) -> None:
+        """Returns as soon as the service says that it serves.
+
+        Raises:
+            UnavailableError: It does not in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        watch: Any = health_pb2_grpc.HealthStub(self._channel).Watch
+        while (left := deadline - time.monotonic()) > 0:
+            call = watch(health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True)
+            try:
+                async for answer in call:
+                    if answer.status == _SERVING:
+                        return
+            except grpc.RpcError as error:
+                check_waitable(error, self.target)
+            finally:
+                call.cancel()
+            await asyncio.sleep(min(_PAUSE_SECONDS, max(deadline - time.monotonic(), 0)))
+        raise not_ready(self.target, timeout_seconds)
+
+    async def close(self) -> None:
+        """Closes the channel; running calls are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, method: Callable[..., Any], request: object) -> Any:
+        try:
+            return await method(request, timeout=self.timeout_seconds)
+        except grpc.RpcError as error:
+            raise from_rpc(error, target=self.target) from error
+
+    async def _stream(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:
+        call = method(request, timeout=self.timeout_seconds)
+        try:
+            async for answer in call:
+                yield answer
+        except grpc.RpcError as error:
+            raise from_rpc(error, target=self.target) from error
+        finally:
+            call.cancel()  # a caller who stops reading frees the server's slots
+
+
+def check_waitable(error: grpc.RpcError, target: str) -> None:
+    """Raises what waiting does not mend: anything but an absent service or the end of the time."""
+    call: Any = error
+    if call.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        raise from_rpc(error, target=target) from error
+
+
+def not_ready(target: str, timeout_seconds: float) -> PilothouseError:
+    """Returns the error of a service that did not get ready."""
+    return UnavailableError(
+        f"{target} was not ready within {timeout_seconds:g} s; check the address and the service's log"
+    )

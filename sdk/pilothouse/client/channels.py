@@ -1,0 +1,76 @@
+"""The one place where channels are made: addresses, retries, keepalive, message sizes. TLS will go here."""
+
+import json
+from typing import Any
+
+import grpc
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""Largest answer a client takes."""
+RETRY_BUFFER_BYTES = 16 * 2**20
+"""Requests up to this size can be sent again; gRPC's default of 256 KiB would leave larger batches without retries.
+Equal to the servers' default limit, so that what they refuse as too large is not tried again."""
+
+_KEEPALIVE_MILLISECONDS = 2_000
+_PING_TIMEOUT_MILLISECONDS = 3_000
+
+_ATTEMPTS = 5
+"""gRPC's own cap."""
+
+_NEVER_AGAIN = [
+    {"service": "pilothouse.v1.WeightsService", "method": "UploadPush"},  # resumes by offset instead
+    {"service": "pilothouse.v1.WeightsService", "method": "Rollback"},  # twice is not once
+]
+
+Option = tuple[str, Any]
+
+
+def connect(target: str) -> grpc.Channel:
+    """Opens a channel to ``target``: host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread over replicas."""
+    return grpc.insecure_channel(target, options=options(target))
+
+
+def connect_async(target: str) -> grpc.aio.Channel:
+    """Opens a channel of the asyncio API; must be called in the event loop that uses it."""
+    return grpc.aio.insecure_channel(target, options=options(target))
+
+
+def options(target: str) -> list[Option]:
+    """Returns the channel options for ``target``."""
+    return [
+        ("grpc.service_config", json.dumps(service_config(target))),
+        ("grpc.enable_retries", 1),
+        ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # A frozen peer is noticed only with all three: time, timeout and the ping's own timeout.
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
+        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
+        ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
+        # A service that was restarted is found again within about a second.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.use_local_subchannel_pool", 1),  # a client's connection, and its backoff, are its own
+    ]
+
+
+def service_config(target: str) -> dict[str, Any]:
+    """Returns gRPC's service config: which calls are tried again, and where they go.
+
+    Only UNAVAILABLE and RESOURCE_EXHAUSTED are retried, within the deadline; a server's pushback is obeyed.
+    """
+    retries = {
+        "maxAttempts": _ATTEMPTS,
+        "initialBackoff": "0.2s",
+        "maxBackoff": "5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    }
+    config: dict[str, Any] = {
+        "methodConfig": [{"name": _NEVER_AGAIN}, {"name": [{}], "retryPolicy": retries}]
+    }
+    if target.startswith("dns:"):
+        config["loadBalancingConfig"] = [{"round_robin": {}}]
+        config["healthCheckConfig"] = {"serviceName": ""}
+    return config
