@@ -1,7 +1,7 @@
 """All sections of a configuration file, found by the entry points ``pilothouse.configs``.
 
-A section belongs to the package that reads it; nothing here imports that package by name. A section whose package
-misses a library is known by name only and is left unchecked, so that one file serves every image.
+A section belongs to the package that reads it; nothing here imports that package by name. A section whose
+package misses a library is known by name only and is left unchecked, so that one file serves every image.
 """
 
 import difflib
@@ -73,7 +73,8 @@ def check_names(
         The sections that file, environment or overrides mention.
 
     Raises:
-        ConfigError: A section of the file, of an override or of a ``PILOTHOUSE_SECTION__KEY`` variable is unknown.
+        ConfigError: A section of the file, of an override or of a ``PILOTHOUSE_SECTION__KEY`` variable is
+            unknown.
     """
     known = names()
     content = read_file(file) if file else {}

@@ -8,10 +8,10 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.local.conftest import alive, child_service, kill, until
 
 from pilothouse.errors import ConfigError, ServiceStartError
 from pilothouse.local import LocalStack, StackEvent
-from tests.local.conftest import alive, child_service, kill, until
 
 
 def health(target: str) -> int:
@@ -131,7 +131,7 @@ def test_a_frozen_service_can_still_be_stopped(stack: LocalStack) -> None:
 def test_a_service_that_cannot_start_says_why_and_takes_the_others_down(tmp_path: Path) -> None:
     services = [child_service(name="good"), child_service("missing", name="bad")]
     stack = LocalStack(services=services, folder=tmp_path)
-    with pytest.raises(ServiceStartError, match="no model in 'nowhere'; set child.model"):
+    with pytest.raises(ServiceStartError, match="no model in 'nowhere'"):
         stack.start()
     assert all(status.pid is None for status in stack.status())
     assert {status.state for status in stack.status()} <= {"stopped", "failed"}
@@ -141,7 +141,7 @@ def test_wrong_settings_of_a_service_are_a_config_error(tmp_path: Path) -> None:
     service = child_service()
     wrong = type(service)(service.name, (*service.command, "--set", "child.modo=good"), service.endpoints)
     stack = LocalStack(services=[wrong], folder=tmp_path)
-    with pytest.raises(ConfigError, match="unknown key child.modo; did you mean 'mood'"):
+    with pytest.raises(ConfigError, match=r"unknown key child\.modo; did you mean 'mood'"):
         stack.start()
 
 

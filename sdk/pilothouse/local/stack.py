@@ -64,20 +64,14 @@ class LocalStack:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._stopping, self._forced = threading.Event(), threading.Event()
-        taken = {
-            port
-            for service in self.services
-            for end in service.endpoints
-            for port in (end.port, end.http_port)
-        }
-        self._children = [
-            Child(service, config, self._folder, taken, self._record) for service in self.services
-        ]
+        ends = [end for service in self.services for end in service.endpoints]
+        taken = {port for end in ends for port in (end.port, end.http_port)}
+        self._children = [Child(each, config, self._folder, taken, self._record) for each in self.services]
         self._thread = threading.Thread(target=self._supervise, name="pilothouse-stack", daemon=True)
 
     @property
     def targets(self) -> Mapping[str, str]:
-        """Server name (``policy``, ``weights``, ``reward``, ``reference``) → ``host:port``; fixed once started."""
+        """Server (``policy``, ``weights``, ``reward``, ``reference``) → ``host:port``; fixed once started."""
         with self._lock:
             return {name: target for child in self._children for name, target in child.targets.items()}
 
@@ -145,11 +139,9 @@ class LocalStack:
                     if child.failure is not None:
                         raise child.failure
                 if not self._changed.wait(deadline - time.monotonic()):
-                    late = ", ".join(
-                        child.service.name for child in self._children if child.state != "serving"
-                    )
+                    late = [child.service.name for child in self._children if child.state != "serving"]
                     raise ServiceStartError(
-                        f"not serving after {self.config.start_timeout_seconds:g} s: {late}; see the logs in "
+                        f"not serving after {self.config.start_timeout_seconds:g} s: {', '.join(late)}; see the logs in "
                         f"{self._folder}, or raise local.start_timeout_seconds"
                     )
 
