@@ -84,7 +84,7 @@ class SyncClient:
 
 
 class AsyncClient:
-    """Base of the asyncio clients. Make it in the event loop that uses it; close it, or use ``async with``."""
+    """Base of the asyncio clients. Make it in the loop that uses it; close it, or use ``async with``."""
 
     def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
         """Opens a channel; connects with the first call.

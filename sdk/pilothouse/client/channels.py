@@ -8,8 +8,8 @@ import grpc
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest answer a client takes."""
 RETRY_BUFFER_BYTES = 16 * 2**20
-"""Requests up to this size can be sent again; gRPC's default of 256 KiB would leave larger batches without retries.
-Equal to the servers' default limit, so that what they refuse as too large is not tried again."""
+"""Requests up to this size can be sent again; gRPC's default is 256 KiB. Equal
+to the servers' default limit, so that what they refuse as too large is not tried again."""
 
 _KEEPALIVE_MILLISECONDS = 2_000
 _PING_TIMEOUT_MILLISECONDS = 3_000
@@ -26,7 +26,7 @@ Option = tuple[str, Any]
 
 
 def connect(target: str) -> grpc.Channel:
-    """Opens a channel to ``target``: host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread over replicas."""
+    """Opens a channel to host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread over replicas."""
     return grpc.insecure_channel(target, options=options(target))
 
 

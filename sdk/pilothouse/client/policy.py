@@ -39,8 +39,8 @@ class PolicyClient(SyncClient):
             prompts: Texts, token id rows or conversations.
             sampling: How tokens are drawn; None for the defaults.
             n: Completions per prompt.
-            seeds: One per prompt; completion j of prompt i depends on (seeds[i], j) and the weights only. None:
-                drawn by the server.
+            seeds: One per prompt; completion j of prompt i depends on (seeds[i], j) and the weights only.
+                None: drawn by the server.
 
         Raises:
             InvalidRequestError: A prompt or limit is not what the model takes.

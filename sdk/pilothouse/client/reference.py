@@ -32,8 +32,8 @@ class ReferenceClient(SyncClient):
             sequences: Prompt and response joined, one row each.
             prompt_lengths: int [B]: how many tokens of every row are the prompt, each at least 1.
             temperature: Divides the logits; must be the one that the responses were sampled with.
-            behaviour: Log-probs of the response tokens when sampled, one row per sequence; if given, the answer
-                has the KL per token.
+            behaviour: Log-probs of the response tokens when sampled, one row per sequence; if given, the
+                answer has the KL per token.
 
         Raises:
             InvalidRequestError: A row or length is not what the model takes.

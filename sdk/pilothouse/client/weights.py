@@ -15,6 +15,7 @@ from pilothouse.client.push_plan import CHUNK_BYTES, PushPlan, plan_push
 from pilothouse.client.types import KvPolicy, PushResult, TokenRow
 from pilothouse.errors import (
     CorruptChunkError,
+    DeadlineExceededError,
     DrainingError,
     PilothouseError,
     ProtocolError,
@@ -33,6 +34,9 @@ _KV_POLICIES: dict[KvPolicy | None, weights_pb2.KvPolicy] = {
 
 _BROKEN = (UnavailableError, DrainingError, QueueFullError, CorruptChunkError)
 """After these an upload goes on from where the server has got to."""
+
+_UNDECIDED = (UnavailableError, DeadlineExceededError)
+"""After these a commit may or may not have happened; aborting could not undo it."""
 
 _MAX_ATTEMPTS = 6
 """Broken streams in a row, without one byte of progress, before the push is given up."""
@@ -106,8 +110,9 @@ class WeightsClient(SyncClient):
         push_id = self._upload_all(plan, begin)
         try:
             answer = self._call(self._stub.CommitPush, _commit_request(push_id, probes, kv_policy))
-        except PilothouseError:
-            self._abort(push_id)
+        except PilothouseError as error:
+            if not isinstance(error, _UNDECIDED):
+                self._abort(push_id)
             raise
         return _result(plan, answer)
 
@@ -173,8 +178,9 @@ class AsyncWeightsClient(AsyncClient):
         push_id = await self._upload_all(plan, begin)
         try:
             answer = await self._call(self._stub.CommitPush, _commit_request(push_id, probes, kv_policy))
-        except PilothouseError:
-            await self._abort(push_id)
+        except PilothouseError as error:
+            if not isinstance(error, _UNDECIDED):
+                await self._abort(push_id)
             raise
         return _result(plan, answer)
 
