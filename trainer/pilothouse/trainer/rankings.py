@@ -36,7 +36,7 @@ def pairs_loss(scores: Tensor, ranks: Sequence[int], *, ties: Ties = "half") -> 
     order = torch.as_tensor(ranks, device=scores.device)
     target = 0.5 + 0.5 * torch.sign(order[second] - order[first]).to(scores.dtype)  # 1: the first is better
     difference = scores[first] - scores[second]
-    losses = softplus(difference) - target * difference  # = binary cross-entropy of sigmoid(difference)
+    losses = target * softplus(-difference) + (1 - target) * softplus(difference)
     if ties == "drop":
         losses = losses * (order[first] != order[second])
     return losses.sum() / len(first)

@@ -1,0 +1,167 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from pilothouse.errors import ConfigError, DivergedRunError
+from pilothouse.models.load import load_causal_lm
+from pilothouse.trainer.config import OptimiserConfig, SftConfig
+from pilothouse.trainer.data.encode import EncodedDemonstration
+from pilothouse.trainer.fitting import Metrics
+from pilothouse.trainer.sampling import sample_sequences
+from pilothouse.trainer.sft import backward, train_sft
+
+TEXTS = [" the film was good", " the movie was really boring", " I loved the story and the music", " so bad"]
+
+
+@pytest.fixture
+def demonstrations(tmp_path: Path) -> Path:
+    file = tmp_path / "demonstrations.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 6))
+    return file
+
+
+def _config(folder: Path, data: Path, **changes: object) -> SftConfig:
+    optimiser = OptimiserConfig(learning_rate=3e-3, schedule="cosine", warmup_steps=2)
+    values = {"data": (data,), "output": folder, "batch_size": 4, "epochs": 4, "optimiser": optimiser}
+    return SftConfig.model_validate(values | changes)
+
+
+def _item(tokens: list[int], prompt: int) -> EncodedDemonstration:
+    return EncodedDemonstration("x", np.array(tokens, np.int32), prompt)
+
+
+def test_checklist_09_the_loss_is_the_mean_over_completions_with_eos_and_without_prompts() -> None:
+    model = load_causal_lm("tiny")
+    eos = model.codec.eos_id
+    batch = [_item([5, 6, 7, 8, eos], 2), _item([9, 10, eos], 1)]
+    loss = backward(model, batch, micro_batch_tokens=64)["loss"]
+    expected, count = 0.0, 0
+    for item in batch:
+        logits = (
+            model.model(torch.from_numpy(item.tokens.astype(np.int64))[None])
+            .logits[0]
+            .detach()
+            .log_softmax(-1)
+        )
+        for position in range(item.prompt_length, len(item.tokens)):
+            expected -= float(logits[position - 1, item.tokens[position]])
+            count += 1
+    assert count == 5
+    assert loss == pytest.approx(expected / count, abs=1e-5)
+
+
+def test_checklist_09_eos_is_a_target(tmp_path: Path, demonstrations: Path) -> None:
+    train_sft(_config(tmp_path / "run", demonstrations, epochs=8))
+    model = load_causal_lm(tmp_path / "run" / "model")
+    prompts = [model.codec.encode(" the film")] * 16
+    rows = sample_sequences(model, prompts, max_new_tokens=24)
+    assert sum(row[-1] == model.codec.eos_id for row in rows) > 8
+
+
+def test_micro_batches_do_not_change_the_gradient() -> None:
+    batch = [_item([5, 6, 7, 8, 2], 2), _item([9, 10, 2], 1), _item([4, 4, 4, 4, 4, 4, 2], 3)]
+    gradients = []
+    for budget in (1000, 1):
+        model = load_causal_lm("tiny")
+        backward(model, batch, micro_batch_tokens=budget)
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in model.model.parameters() if p.grad is not None])
+        )
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-5)
+
+
+def test_sft_lowers_the_loss_and_writes_a_folder_that_transformers_loads(
+    tmp_path: Path, demonstrations: Path
+) -> None:
+    seen: list[Metrics] = []
+    config = _config(tmp_path / "run", demonstrations, evaluation_data=(demonstrations,))
+    metrics = train_sft(config, lambda done, total, metrics: seen.append(dict(metrics)))
+    assert len(seen) == 24
+    assert seen[-1]["loss"] < 0.6 * seen[0]["loss"]
+    assert metrics["eval_loss"] < seen[0]["loss"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    assert {"loss", "grad_norm", "learning_rate", "num_tokens", "epoch"} <= rows[0].keys()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").config.model_type == "llama"
+
+
+class _Stop(Exception):
+    pass
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path, demonstrations: Path) -> None:
+    def stop(done: int, total: int, metrics: object) -> None:
+        if done == 13:
+            raise _Stop
+
+    train_sft(_config(tmp_path / "whole", demonstrations))
+    broken = _config(tmp_path / "broken", demonstrations, checkpoint_every_steps=5)
+    with pytest.raises(_Stop):
+        train_sft(broken, stop)
+    steps: list[int] = []
+    train_sft(broken, lambda done, total, metrics: steps.append(done))
+    assert steps[0] == 11
+    whole, resumed = (
+        load_causal_lm(tmp_path / name / "model").model.state_dict() for name in ("whole", "broken")
+    )
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    rows = [
+        json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert rows == list(range(1, 25))
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_their_names(
+    tmp_path: Path, demonstrations: Path
+) -> None:
+    config = _config(tmp_path / "run", demonstrations, checkpoint_every_steps=5)
+    train_sft(config)
+    with pytest.raises(DivergedRunError, match=r"other settings \(seed\)"):
+        train_sft(config.model_copy(update={"seed": 1}))
+    train_sft(config.model_copy(update={"seed": 1, "resume": False}))
+
+
+def test_only_the_upper_layers_move_when_told_so(tmp_path: Path, demonstrations: Path) -> None:
+    train_sft(_config(tmp_path / "run", demonstrations, epochs=1, trainable_layers=1))
+    before, after = (
+        load_causal_lm("tiny").model.state_dict(),
+        load_causal_lm(tmp_path / "run" / "model").model.state_dict(),
+    )
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all("layers.1." in name or name == "model.norm.weight" for name in moved)
+
+
+def test_the_weights_of_the_least_held_out_loss_can_be_chosen(tmp_path: Path, demonstrations: Path) -> None:
+    losses: list[float] = []
+    config = _config(
+        tmp_path / "run",
+        demonstrations,
+        evaluation_data=(demonstrations,),
+        choose_by="loss",
+        evaluate_every_steps=6,
+    )
+    config = config.model_copy(update={"optimiser": OptimiserConfig(learning_rate=0.05, schedule="constant")})
+    train_sft(
+        config, lambda done, total, found: losses.extend([found["eval_loss"]] if "eval_loss" in found else [])
+    )
+    assert len(losses) == 4
+    again = _config(
+        tmp_path / "again",
+        demonstrations,
+        evaluation_data=(demonstrations,),
+        model=str(tmp_path / "run" / "model"),
+    )
+    again = again.model_copy(update={"optimiser": OptimiserConfig(learning_rate=0.0), "epochs": 1})
+    assert train_sft(again)["eval_loss"] == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_missing_data_is_refused_with_the_mend(tmp_path: Path, demonstrations: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sft\.data names no file; set it"):
+        train_sft(SftConfig(output=tmp_path))
+    with pytest.raises(ConfigError, match=r"needs sft\.evaluation_data"):
+        train_sft(_config(tmp_path, demonstrations, choose_by="loss"))

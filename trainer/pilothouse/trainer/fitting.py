@@ -1,0 +1,197 @@
+"""Supervised training with checkpoints: data order, optimiser, metrics, resume. The task gives the loss."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from pilothouse.errors import ConfigError, DivergedRunError
+from pilothouse.trainer.checkpoint import Checkpoint, CheckpointStore
+from pilothouse.trainer.durable import append_rows, cut_torn_line, keep_rows_until, to_json, write_atomic
+from pilothouse.trainer.fit_config import FitConfig
+from pilothouse.trainer.interrupts import deferred_interrupt
+from pilothouse.trainer.ppo.optimiser import Optimiser, learning_rate
+from pilothouse.trainer.ppo.ragged import OneRank
+from pilothouse.trainer.progress import Progress, silent
+
+Metrics = dict[str, float]
+"""Values by TRL's names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is learned."""
+
+    name: str
+    """For messages: ``sft`` or ``reward_model``."""
+    parameters: Mapping[str, Tensor]
+    """Those that learn, by name."""
+    lengths: Sequence[int]
+    """Tokens of every record."""
+    digest: str
+    """Of the data, so that a resume notices other data."""
+    backward: Callable[[list[int]], Metrics]
+    """Adds the gradients of one batch, given as record numbers; returns its metrics, ``loss`` among them."""
+    evaluate: Callable[[], Metrics] | None = None
+    """Metrics on held-out data, named ``eval_...``."""
+    choose: Callable[[Metrics], float] | None = None
+    """Score of an evaluation, higher is better: the best weights are the result. None: the last are."""
+
+
+class Fit:
+    """One training run in one folder."""
+
+    def __init__(self, config: FitConfig, task: Task) -> None:
+        config.output.mkdir(parents=True, exist_ok=True)
+        self._config, self._task = config, task
+        self._metrics_file = config.output / "metrics.jsonl"
+        self._store = CheckpointStore(config.output / "checkpoints", keep_last=1)
+        per_epoch = -(-len(task.lengths) // config.batch_size)
+        self.total_steps = config.epochs * per_epoch
+        self._per_epoch = per_epoch
+        self._optimiser = Optimiser(config.optimiser, task.parameters, total_steps=self.total_steps)
+        self._tokens = 0
+        self._best: tuple[float, dict[str, Tensor]] | None = None
+
+    def run(self, progress: Progress = silent) -> Metrics:
+        """Trains to the end and leaves the chosen weights in the parameters.
+
+        Returns:
+            The metrics of the last step, with those of the last evaluation.
+
+        Raises:
+            KeyboardInterrupt: The user asked for the end; a checkpoint was written before.
+            NonFiniteLossError: A gradient is NaN or infinite.
+            DivergedRunError: The checkpoint belongs to other settings or data.
+        """
+        step, metrics = self._resume(), Metrics()
+        with deferred_interrupt() as interrupt:
+            while step < self.total_steps:
+                metrics = self._step(step)
+                step += 1
+                if self._evaluates_after(step):
+                    metrics |= self._evaluate()
+                append_rows(self._metrics_file, [{"step": step, **metrics}])
+                progress(step, self.total_steps, metrics)
+                stopping = interrupt.requested and step < self.total_steps
+                if stopping or (step % self._config.checkpoint_every_steps == 0 and step < self.total_steps):
+                    self._save(step)
+                if stopping:
+                    raise KeyboardInterrupt
+        if self._best is not None:
+            self._restore(self._best[1])
+        return metrics
+
+    def _step(self, step: int) -> Metrics:
+        rows = self._rows(step)
+        metrics = self._task.backward(rows)
+        norm = self._optimiser.apply(step, what=self._task.name, ranks=OneRank())
+        self._tokens += sum(self._task.lengths[row] for row in rows)
+        return metrics | {
+            "grad_norm": norm,
+            "learning_rate": learning_rate(self._config.optimiser, step, self.total_steps),
+            "num_tokens": float(self._tokens),
+            "epoch": (step + 1) / self._per_epoch,
+        }
+
+    def _rows(self, step: int) -> list[int]:
+        """Returns the records of a step: a function of the seed and the step alone."""
+        epoch, index = divmod(step, self._per_epoch)
+        sequence = np.random.SeedSequence(self._config.seed, spawn_key=(epoch,))
+        order = np.random.Generator(np.random.Philox(sequence)).permutation(len(self._task.lengths))
+        size = self._config.batch_size
+        return [int(row) for row in order[index * size : (index + 1) * size]]
+
+    def _evaluates_after(self, step: int) -> bool:
+        every = self._config.evaluate_every_steps
+        return step == self.total_steps or (every is not None and step % every == 0)
+
+    def _evaluate(self) -> Metrics:
+        if self._task.evaluate is None:
+            return {}
+        metrics = self._task.evaluate()
+        if self._task.choose is not None:
+            score = self._task.choose(metrics)
+            if self._best is None or score > self._best[0]:
+                self._best = (score, {name: p.detach().clone() for name, p in self._task.parameters.items()})
+        return metrics
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._task.parameters.items():
+                parameter.copy_(tensors[name])
+
+    def _identity(self) -> dict[str, Any]:
+        """Returns what must be the same for a checkpoint to be continued."""
+        settings = self._config.model_dump(
+            mode="json", include={"model", "seed", "epochs", "batch_size", "trainable_layers", "optimiser"}
+        )
+        return settings | {"data": self._task.digest, "task": self._task.name}
+
+    def _save(self, step: int) -> None:
+        def write(folder: Path) -> None:
+            save = safetensors.torch.save_file
+            save(
+                {name: p.detach().contiguous() for name, p in self._task.parameters.items()},
+                folder / "weights.safetensors",
+            )
+            save(self._optimiser.state(), folder / "optimiser.safetensors")
+            if self._best is not None:
+                save(self._best[1], folder / "best.safetensors")
+
+        best = None if self._best is None else self._best[0]
+        state = {"step": step, "tokens": self._tokens, "best": best, "identity": self._identity()}
+        self._store.save(step, state, write)
+
+    def _resume(self) -> int:
+        """Restores the newest checkpoint and returns its step; 0 without one."""
+        write_atomic(self._config.output / "config.json", to_json(self._config.model_dump(mode="json")))
+        cut_torn_line(self._metrics_file)
+        checkpoint = self._store.latest() if self._config.resume else None
+        if checkpoint is None:
+            keep_rows_until(self._metrics_file, 0)
+            return 0
+        self._load(checkpoint)
+        keep_rows_until(self._metrics_file, checkpoint.step)
+        return checkpoint.step
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        state, identity = checkpoint.state, self._identity()
+        if changed := sorted(key for key in identity if state["identity"].get(key) != identity[key]):
+            raise DivergedRunError(
+                f"{checkpoint.folder} was written with other settings ({', '.join(changed)}); restore them, "
+                "choose another output folder, or start anew with resume = false"
+            )
+        load = safetensors.torch.load_file
+        self._restore(load(checkpoint.folder / "weights.safetensors"))
+        self._optimiser.load_state(load(checkpoint.folder / "optimiser.safetensors"))
+        self._tokens = int(state["tokens"])
+        if state["best"] is not None:
+            self._best = (float(state["best"]), load(checkpoint.folder / "best.safetensors"))
+
+
+def require_data(config: FitConfig, section: str) -> None:
+    """Refuses a configuration without data.
+
+    Raises:
+        ConfigError: ``data`` is empty.
+    """
+    if not config.data:
+        raise ConfigError(
+            f'{section}.data names no file; set it, for example --set {section}.data=["data.jsonl"]'
+        )
+
+
+def data_digest(rows: Sequence[Sequence[np.ndarray[Any, Any]]]) -> str:
+    """Returns a BLAKE3 digest of token rows in order."""
+    hasher = blake3()
+    for group in rows:
+        for row in group:
+            hasher.update(np.ascontiguousarray(row, dtype="<i4").tobytes() + b"\0")
+    return hasher.hexdigest()

@@ -1,0 +1,121 @@
+"""Supervised fine-tuning: a causal LM learns people's demonstrations. R target tokens of a batch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pilothouse.errors import ConfigError
+from pilothouse.models.heads import ScalarModel
+from pilothouse.models.load import CausalLM, load_causal_lm, save_causal_lm
+from pilothouse.models.logprobs import response_logprobs
+from pilothouse.trainer.data.encode import EncodedDemonstration, encode_demonstrations
+from pilothouse.trainer.data.records import read_demonstrations
+from pilothouse.trainer.fit_config import SftConfig
+from pilothouse.trainer.fitting import Fit, Metrics, Task, data_digest, require_data
+from pilothouse.trainer.folders import replace_folder
+from pilothouse.trainer.ppo.minibatches import micro_batches
+from pilothouse.trainer.ppo.optimiser import as_parameters
+from pilothouse.trainer.ppo.trainable import freeze_lower_layers
+from pilothouse.trainer.progress import Progress, silent
+from pilothouse.trainer.reward_model import score_sequences
+from pilothouse.trainer.sampling import sample_sequences
+
+Demonstrations = Sequence[EncodedDemonstration]
+
+
+def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
+    """Runs SFT and writes the model to ``config.output / "model"``, where transformers loads it.
+
+    Returns:
+        The metrics of the last step.
+
+    Raises:
+        ConfigError: No data, or ``choose_by`` lacks what it needs.
+        InvalidDataError: The data cannot be used.
+        KeyboardInterrupt: Ended by the user, after a checkpoint.
+    """
+    require_data(config, "sft")
+    if config.choose_by != "last" and not config.evaluation_data:
+        raise ConfigError(f"sft.choose_by '{config.choose_by}' needs sft.evaluation_data")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    model = load_causal_lm(config.model, device=config.device)
+    freeze_lower_layers(model.model, len(model.spec.layers), config.trainable_layers)
+    metrics = Fit(config, _task(config, model)).run(progress)
+    with replace_folder(config.output / "model") as folder:
+        save_causal_lm(model.model, model.codec, folder)
+    return metrics
+
+
+def _task(config: SftConfig, model: CausalLM) -> Task:
+    items = _read(config.data, config, model)
+    held_out = _read(config.evaluation_data, config, model) if config.evaluation_data else []
+    reward = ScalarModel.load(config.reward_model) if config.choose_by == "reward" else None
+
+    def evaluate() -> Metrics:
+        metrics = {"eval_loss": evaluation_loss(model, held_out, config.micro_batch_tokens)}
+        if reward is not None:
+            metrics["eval_reward"] = _mean_reward(config, model, reward, held_out)
+        return metrics
+
+    choose = {
+        "last": None,
+        "loss": lambda found: -found["eval_loss"],
+        "reward": lambda found: found["eval_reward"],
+    }
+    return Task(
+        name="sft",
+        parameters=as_parameters(dict(model.model.named_parameters())),
+        lengths=[len(item.tokens) for item in items],
+        digest=data_digest([[item.tokens] for item in items]),
+        backward=lambda rows: backward(model, [items[row] for row in rows], config.micro_batch_tokens),
+        evaluate=evaluate if held_out else None,
+        choose=choose[config.choose_by],
+    )
+
+
+def _read(files: Sequence[Path], config: SftConfig, model: CausalLM) -> list[EncodedDemonstration]:
+    found = read_demonstrations(list(files))
+    limit = config.max_sequence_tokens
+    return encode_demonstrations(found, model.codec, max_tokens=limit, overlong=config.overlong).items
+
+
+def backward(model: CausalLM, batch: Demonstrations, micro_batch_tokens: int) -> Metrics:
+    """Adds the gradients of the mean loss over all target tokens of the batch.
+
+    The targets are the response tokens, EOS among them: without it the policy would never learn to stop. The
+    prompt is given, not learned, and there is no padding. Each micro-batch's sum is divided by the count of the
+    whole batch.
+    """
+    lengths = [len(item.tokens) for item in batch]
+    targets = sum(length - item.prompt_length for length, item in zip(lengths, batch, strict=True))
+    total = 0.0
+    for rows in micro_batches(range(len(lengths)), lengths, micro_batch_tokens):
+        loss = -_logprobs(model, [batch[row] for row in rows]).sum() / targets
+        loss.backward()
+        total += loss.item()
+    return {"loss": total}
+
+
+@torch.no_grad()
+def evaluation_loss(model: CausalLM, items: Demonstrations, micro_batch_tokens: int) -> float:
+    """Returns the mean loss over all target tokens, in nats."""
+    lengths = [len(item.tokens) for item in items]
+    total = 0.0
+    for rows in micro_batches(range(len(lengths)), lengths, micro_batch_tokens):
+        total -= float(_logprobs(model, [items[row] for row in rows]).sum())
+    return total / sum(len(item.tokens) - item.prompt_length for item in items)
+
+
+def _logprobs(model: CausalLM, items: Demonstrations) -> torch.Tensor:
+    """Returns [R], the log-prob of every target token."""
+    prompts = [item.prompt_length for item in items]
+    return response_logprobs(model.weights, [item.tokens for item in items], prompts)
+
+
+def _mean_reward(config: SftConfig, model: CausalLM, reward: ScalarModel, items: Demonstrations) -> float:
+    prompts = [item.tokens[: item.prompt_length] for item in items]
+    sequences = sample_sequences(model, prompts, max_new_tokens=config.max_new_tokens, seed=config.seed)
+    return float(np.mean(score_sequences(reward, sequences, config.micro_batch_tokens)))
