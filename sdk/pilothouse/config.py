@@ -4,12 +4,13 @@ A process has a section in a TOML file (``[policy]``), may be overridden by the 
 (``PILOTHOUSE_POLICY__MAX_RUNNING=8``) and last by flags (``--set policy.max_running=8``).
 """
 
+import datetime
 import difflib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +22,13 @@ ENVIRONMENT_PREFIX = "PILOTHOUSE_"
 class Config(BaseModel):
     """Base of every configuration section: frozen, unknown keys refused, a docstring under each field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        coerce_numbers_to_str=True,
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -45,9 +52,10 @@ def load(
         environment: Defaults to the process's own.
 
     Raises:
-        ConfigError: The file cannot be read, or a key is unknown (with a suggestion), missing or out of range.
+        ConfigError: The file cannot be read, or a key is unknown (with a suggestion), missing or out of
+            range.
     """
-    values: dict[str, Any] = dict(read_file(file).get(section, {})) if file else {}
+    values = _section(file, section) if file else {}
     prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}__"
     for name, text in sorted((os.environ if environment is None else environment).items()):
         if name.startswith(prefix):
@@ -57,6 +65,8 @@ def load(
         if not equals:
             raise ConfigError(f"'{override}' is not an override; write section.key=value")
         keys = path.strip().split(".")
+        if len(keys) < 2:
+            raise ConfigError(f"'{override}' names no key; write section.key=value")
         if keys[0] == section:
             _assign(values, keys[1:], text)
     return parse(schema, values, section=section)
@@ -89,6 +99,13 @@ def read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
+def _section(file: Path, section: str) -> dict[str, Any]:
+    values = read_file(file).get(section, {})
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section} in {file} must be a table; write [{section}] above its keys")
+    return dict(values)
+
+
 def _assign(values: dict[str, Any], keys: Sequence[str], text: str) -> None:
     for key in keys[:-1]:
         inner = values.get(key, {})
@@ -100,9 +117,12 @@ def _assign(values: dict[str, Any], keys: Sequence[str], text: str) -> None:
 def _literal(text: str) -> Any:
     """Reads a flag's text as TOML would, and as a plain string where it is not TOML."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    value = document.pop("value")
+    # A name may look like a date or hold a line break; no setting is one or needs one.
+    return text if document or isinstance(value, datetime.date | datetime.time) else value
 
 
 def _explain(schema: type[BaseModel], section: str, problem: Any) -> str:
@@ -112,15 +132,26 @@ def _explain(schema: type[BaseModel], section: str, problem: Any) -> str:
         return f"{where}: {problem['msg']}"
     known = _keys(schema, path[:-1])
     close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
-    return f"unknown key {where}; {hint}"
+    if close:
+        return f"unknown key {where}; did you mean '{close[0]}'?"
+    return f"unknown key {where}; known keys: {', '.join(sorted(known)) or 'none'}"
 
 
 def _keys(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
     """Returns the field names of the model found by walking ``path`` from ``schema``."""
     for part in path:
+        if part.isdecimal():
+            continue  # a place in a list, whose element model was found by the list's name
         field = schema.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        found = None if field is None else _model_in(field.annotation)
+        if found is None:
             return []
-        schema = field.annotation
+        schema = found
     return list(schema.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Returns the model inside an annotation such as ``Part``, ``Part | None`` or ``tuple[Part, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

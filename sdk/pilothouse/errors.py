@@ -1,8 +1,8 @@
 """Every error that Pilothouse raises on purpose.
 
 A message says what is wrong and what would fix it. Each class has a machine reason, derived from its name
-(``QueueFullError`` travels as ``QUEUE_FULL``), and a gRPC status code; the server's interceptor turns it into a
-status with ``google.rpc.ErrorInfo`` and the client rebuilds the same class. To add an error, add a class here.
+(``QueueFullError`` travels as ``QUEUE_FULL``), and a gRPC status code; ``pilothouse.status`` turns it into a
+status with ``google.rpc.ErrorInfo`` and back into the same class. To add an error, add a class here.
 
 PilothouseError
 ├── ConfigError (ValueError)
@@ -242,7 +242,7 @@ class GenerationFailedError(PilothouseError):
 
 
 class ProtocolError(PilothouseError):
-    """An answer is not what the contract promises; the two sides speak different versions, or one is broken."""
+    """An answer is not what the contract promises: versions differ, or a side is broken."""
 
 
 class ScoringFailedError(PilothouseError):

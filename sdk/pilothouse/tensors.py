@@ -1,6 +1,7 @@
 """NumPy arrays to and from the ``Tensor`` message, with every check that hostile bytes need."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -43,11 +44,16 @@ def encode(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> tensor_p
     """Returns the array as a message, converted to ``dtype`` where one is given.
 
     Raises:
-        InvalidTensorError: The dtype cannot be sent.
+        InvalidTensorError: The dtype cannot be sent, or an integer type was asked for and the values are not
+            integers in its range.
     """
-    values = np.ascontiguousarray(array, dtype=dtype)
-    values = values.reshape(np.shape(array))  # ascontiguousarray turns a scalar into shape [1]
-    return tensor_pb2.Tensor(dtype=wire_type(values.dtype), shape=values.shape, data=values.tobytes())
+    values = _as_array(array)
+    target = np.dtype(values.dtype if dtype is None else dtype).newbyteorder("<")
+    wire = wire_type(target)
+    if target.kind == "i":
+        _check_integers(values, target)
+    data = values.astype(target, copy=False).tobytes()  # in C order, whatever the memory layout
+    return tensor_pb2.Tensor(dtype=wire, shape=values.shape, data=data)
 
 
 def decode(
@@ -77,18 +83,30 @@ def decode(
         count *= axis
     if count * expected.itemsize != len(tensor.data):
         raise InvalidTensorError(
-            f"{name} has {len(tensor.data)} bytes, but shape {shape} of {expected} takes {count * expected.itemsize}"
+            f"{name} has {len(tensor.data)} bytes, but shape {shape} of {expected} takes "
+            f"{count * expected.itemsize}"
         )
-    array = np.frombuffer(tensor.data, dtype=expected).reshape(shape)
+    try:
+        array = np.frombuffer(tensor.data, dtype=expected).reshape(shape)
+    except ValueError:  # an empty tensor may still name axes that no array can have
+        raise InvalidTensorError(f"{name} has a shape that no array can have: {shape}") from None
     if finite and expected.kind not in "iu" and not np.isfinite(array).all():
         raise InvalidTensorError(f"{name} holds NaN or infinity; send finite values")
     return array
 
 
 def encode_sequences(sequences: Sequence[npt.ArrayLike]) -> tensor_pb2.TokenSequences:
-    """Returns ragged token sequences, each int of shape [length], as one message."""
-    rows = [np.asarray(row, dtype=np.int32).reshape(-1) for row in sequences]
-    joined = np.concatenate(rows) if rows else np.empty(0, dtype=np.int32)
+    """Returns ragged token sequences, each int of shape [length], as one message.
+
+    Raises:
+        InvalidTensorError: A sequence is not a row of integers that int32 can hold.
+    """
+    rows = [_as_array(row) for row in sequences]
+    for row in rows:
+        if row.ndim != 1:
+            raise InvalidTensorError(f"a token sequence must have 1 axis, got shape {row.shape}")
+        _check_integers(row, np.dtype(np.int32))
+    joined = np.concatenate([row.astype(np.int32) for row in rows]) if rows else np.empty(0, dtype=np.int32)
     return tensor_pb2.TokenSequences(
         tokens=encode(joined, np.int32), lengths=encode([len(row) for row in rows], np.int32)
     )
@@ -100,14 +118,14 @@ def decode_sequences(message: tensor_pb2.TokenSequences, *, name: str, vocabular
     Raises:
         InvalidTensorError: The lengths do not add up, a sequence is empty, or an id is out of range.
     """
-    tokens = decode(message.tokens, name=f"{name}.tokens", dtype=np.int32, ndim=1)
+    tokens = cast(Tokens, decode(message.tokens, name=f"{name}.tokens", dtype=np.int32, ndim=1))
     lengths = decode(message.lengths, name=f"{name}.lengths", dtype=np.int32, ndim=1)
-    rows = split(tokens, lengths, name=name)
+    rows = cast(list[Tokens], split(tokens, lengths, name=name))
     if any(len(row) == 0 for row in rows):
         raise InvalidTensorError(f"{name} has an empty sequence; every sequence needs at least one token")
-    if tokens.size and (tokens.min() < 0 or tokens.max() >= vocabulary_size):  # type: ignore[operator]
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= vocabulary_size):
         raise InvalidTensorError(f"{name} has token ids outside [0, {vocabulary_size})")
-    return rows  # type: ignore[return-value]
+    return rows
 
 
 def split(values: Array, lengths: Array, *, name: str) -> list[Array]:
@@ -118,5 +136,28 @@ def split(values: Array, lengths: Array, *, name: str) -> list[Array]:
     """
     counts = [int(length) for length in lengths.tolist()]
     if any(count < 0 for count in counts) or sum(counts) != len(values):
-        raise InvalidTensorError(f"{name}: lengths must be non-negative and add up to {len(values)}, got {sum(counts)}")
+        raise InvalidTensorError(
+            f"{name}: lengths must be non-negative and add up to {len(values)}, got {sum(counts)}"
+        )
     return np.split(values, np.cumsum(counts)[:-1]) if counts else []
+
+
+def _as_array(values: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InvalidTensorError(
+            "the values are not a rectangular array; pass ragged rows one by one"
+        ) from None
+
+
+def _check_integers(values: Array, target: np.dtype[Any]) -> None:
+    """Refuses what NumPy would silently cut to size: fractions, and integers out of range."""
+    if values.size == 0:
+        return
+    if values.dtype.kind not in "iu":
+        raise InvalidTensorError(f"expected integers, got {values.dtype}; convert them first")
+    limits = np.iinfo(target)
+    low, high = int(values.min()), int(values.max())
+    if low < limits.min or high > limits.max:
+        raise InvalidTensorError(f"integers from {low} to {high} do not fit into {target}")
