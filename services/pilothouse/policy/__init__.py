@@ -1,0 +1,1 @@
+"""The policy service: samples completions from the current policy and swaps in newer weights."""

@@ -1,0 +1,143 @@
+"""Keys and values of running sequences, allocated once.
+
+Axes: L layers, S slots, G KV heads, N positions of a slot, D head dim, B running rows, T tokens of a packed batch,
+H heads. Running sequences occupy the slots [0, B) without holes, so that a decode step reads plain slices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pilothouse.models.packed import Attend
+from pilothouse.models.spec import DecoderSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PromptKv:
+    """Keys and values of one computed prompt, before they are copied to the slots of its completions."""
+
+    states: Tensor
+    """[L, 2, P, G, D], a view into those of the whole prefill batch."""
+    logits: Tensor
+    """[V] float32, at the prompt's last token."""
+
+
+class KvCache:
+    """One preallocated block of keys and values: [L, 2, S, G, N, D]."""
+
+    def __init__(
+        self, spec: DecoderSpec, slots: int, positions: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Reserves the memory; on the CPU the system hands pages out when they are first written."""
+        shape = (len(spec.layers), 2, slots, spec.kv_heads, positions, spec.head_dim)
+        self._states = _zeros(shape, dtype, device)
+        self.spec = spec
+        self.keys = [self._states[layer, 0] for layer in range(len(spec.layers))]
+        """Per layer [S, G, N, D], rotary embedding applied."""
+        self.values = [self._states[layer, 1] for layer in range(len(spec.layers))]
+        """Per layer [S, G, N, D]."""
+
+    def fill(self, slot: int, states: Tensor) -> None:
+        """Writes the keys and values of a sequence's first P positions, [L, 2, P, G, D]."""
+        self._states[:, :, slot, :, : states.shape[2]] = states.transpose(2, 3)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies the first ``length`` positions of one slot to another."""
+        self._states[:, :, target, :, :length] = self._states[:, :, source, :, :length]
+
+    def clear(self, slot: int, length: int) -> None:
+        """Zeroes a slot's first positions, where they may hold NaN.
+
+        A masked position counts 0 times what lies there, and 0·NaN is NaN: it would poison the slot's next user.
+        """
+        self._states[:, :, slot, :, :length].zero_()
+
+    def empty_prompts(self, tokens: int) -> Tensor:
+        """Returns room for the keys and values of a packed batch: [L, 2, T, G, D]."""
+        layers, _, _, heads, _, dim = self._states.shape
+        return torch.empty(
+            (layers, 2, tokens, heads, dim), dtype=self._states.dtype, device=self._states.device
+        )
+
+
+class PrefillAttention:
+    """Attends within a packed batch and keeps its keys and values."""
+
+    def __init__(self, attend: Attend, states: Tensor) -> None:
+        """Wraps an attention over whole sequences.
+
+        Args:
+            attend: Computes the attention itself.
+            states: [L, 2, T, G, D], written.
+        """
+        self._attend = attend
+        self._states = states
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Returns [T, H·D]."""
+        self._states[layer, 0] = key
+        self._states[layer, 1] = value
+        return self._attend(layer, query, key, value)
+
+
+class DecodeAttention:
+    """Attends from one new token per running sequence to everything before it, in the cache.
+
+    The query heads that share a KV head become the query axis of one attention, so keys and values are never
+    repeated; positions beyond a sequence's length, or outside a layer's window, are masked.
+    """
+
+    def __init__(self, cache: KvCache, positions: Tensor, longest: int) -> None:
+        """Prepares one decode step.
+
+        Args:
+            cache: Holds all earlier positions; the new ones are written to it.
+            positions: [B] int64, where each row's new token stands.
+            longest: Largest position + 1.
+        """
+        self._cache = cache
+        self._positions = positions
+        self._length = longest
+        self._rows = torch.arange(len(positions), device=positions.device)
+        age = positions[:, None] - torch.arange(longest, device=positions.device)  # [B, N]
+        dtype = cache.keys[0].dtype
+        windows = {layer.window for layer in cache.spec.layers}
+        masks = {window: _mask(age, window, dtype) for window in windows}
+        self._masks = [masks[layer.window] for layer in cache.spec.layers]
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Returns [B, H·D] for query [B, H, D], key and value [B, G, D]."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys[self._rows, :, self._positions] = key
+        values[self._rows, :, self._positions] = value
+        rows, heads, dim = query.shape
+        groups = key.shape[1]
+        attended = F.scaled_dot_product_attention(
+            query.view(rows, groups, heads // groups, dim),
+            keys[:rows, :, : self._length],
+            values[:rows, :, : self._length],
+            attn_mask=self._masks[layer],
+            scale=self._cache.spec.attention_scale,
+        )
+        return attended.reshape(rows, heads * dim)
+
+
+def _mask(age: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    """Returns [B, 1, 1, N], 0 where a position is seen and minus infinity where not."""
+    hidden = age < 0
+    if window is not None:
+        hidden |= age >= window
+    return torch.zeros(age.shape, dtype=dtype, device=age.device).masked_fill_(hidden, -torch.inf)[
+        :, None, None
+    ]
+
+
+def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(tuple(shape), dtype=dtype, device=device)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(tuple(shape))

@@ -1,0 +1,177 @@
+"""One weight push: its bytes are verified and put into the engine's layout while they still arrive."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pilothouse.errors import NonFiniteWeightsError, PilothouseError
+from pilothouse.models.weights import DecoderWeights
+from pilothouse.policy.build import WeightBuild
+from pilothouse.policy.engine import PolicyEngine
+from pilothouse.policy.manifest import Manifest, Staging
+from pilothouse.policy.requests import Version
+from pilothouse.policy.runner import logprobs_in_pieces
+from pilothouse.tensors import Floats, Tokens
+
+MAX_CHUNK_BYTES = 2**20
+BACKLOG_BYTES = 64 * 2**20
+"""Bytes that may wait to be verified before an upload waits too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version of the weights."""
+
+    version: Version
+    weights: DecoderWeights
+    digest: bytes
+    """As in the manifest that brought them."""
+    digests: Mapping[str, bytes]
+    """Of every tensor, by name."""
+
+
+class Offer(NamedTuple):
+    """What a trainer announces when it begins a push."""
+
+    run: str
+    version: Version
+    parent: Version
+    manifest: Manifest
+
+
+class Progress(NamedTuple):
+    """How far a push has come."""
+
+    push_id: str
+    next_offset: int
+    total_bytes: int
+    committed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The answer to a commit."""
+
+    version: Version
+    digest: bytes
+    probe_logprobs: Floats
+    """Of tokens 1.. of every probe, ragged end to end."""
+    swap_seconds: float
+
+
+class Push:
+    """An open push. Its work is done by the engine, between decode steps."""
+
+    def __init__(self, push_id: str, offer: Offer, engine: PolicyEngine, current: Served, now: float) -> None:
+        """Reserves memory for the new weights; what is unchanged comes from ``current``."""
+        self.push_id = push_id
+        self.offer = offer
+        self.began = now
+        self.touched = now
+        """When it was last heard of."""
+        self.commit: asyncio.Task[Committed] | None = None
+        self.swapping = False
+        """Too late to drop it."""
+        self.answer: Committed | None = None
+        self.ended: PilothouseError | None = None
+        """Why it was dropped."""
+        self._engine = engine
+        self._staging = Staging(offer.manifest, MAX_CHUNK_BYTES)
+        self._backlog: deque[tuple[int, Future[None]]] = deque()
+        self._build: WeightBuild | None = WeightBuild(current.weights, offer.manifest.unchanged)
+        if offer.manifest.unchanged:
+            self._backlog.append((0, engine.in_pieces(self._build.inherit())))
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
+        total = self.offer.manifest.total_bytes
+        return Progress(self.push_id, self._staging.next_offset, total, self.answer is not None)
+
+    @property
+    def weights(self) -> DecoderWeights:
+        """The new weights; whole once everything has arrived and ``verified`` has returned."""
+        return self._open_build().weights
+
+    def write(self, offset: int, data: bytes, crc32: int) -> None:
+        """Takes one chunk; tensors that are now complete go to be verified.
+
+        Raises:
+            InvalidChunkError: It is out of order, empty, too large or past the end.
+            CorruptChunkError: Its CRC does not match.
+        """
+        for entry, values in self._staging.write(offset, data, crc32):
+            future = self._engine.in_pieces(self._open_build().store(entry, values))
+            self._backlog.append((entry.size_bytes, future))
+
+    async def verified(self, backlog_bytes: int = 0) -> None:
+        """Waits until at most this much is left to verify.
+
+        Raises:
+            CorruptPushError: A tensor does not match its digest.
+            NonFiniteWeightsError: A tensor holds NaN or infinity.
+        """
+        while self._backlog:
+            future = self._backlog[0][1]
+            left = sum(size for size, _ in self._backlog)
+            if not future.done() and 0 < left <= backlog_bytes:
+                return
+            await asyncio.wait([asyncio.wrap_future(future)])
+            if self.ended is not None:
+                raise self.ended
+            future.result()
+            if self._backlog and self._backlog[0][1] is future:
+                self._backlog.popleft()
+
+    async def prove(self, probes: Sequence[Tokens], batch_tokens: int) -> Floats:
+        """Returns the new weights' log-probs of tokens 1.. of every probe; a few tokens are tried without any.
+
+        Raises:
+            NonFiniteWeightsError: They are not finite.
+        """
+        weights = self.weights
+        canary = np.arange(8, dtype=np.int32) % weights.spec.vocabulary_size
+        rows = list(probes) or [canary]
+        pieces = logprobs_in_pieces(
+            weights, rows, [1] * len(rows), temperature=1.0, batch_tokens=batch_tokens
+        )
+        logprobs = await asyncio.wrap_future(self._engine.in_pieces(pieces))
+        if not np.isfinite(logprobs).all():
+            raise NonFiniteWeightsError(
+                "the new weights give log-probabilities that are not finite; the training run has diverged"
+            )
+        return logprobs if probes else np.empty(0, dtype=np.float32)
+
+    def outcome(self) -> Committed:
+        """Returns what a commit that has ended answered, or raises what ended it."""
+        assert self.commit is not None
+        if self.ended is not None and self.commit.cancelled():
+            raise self.ended
+        return self.commit.result()
+
+    def finish(self, answer: Committed) -> None:
+        """Keeps the answer; the weights are the server's now."""
+        self.answer = answer
+        self.swapping = False
+        self._build = None
+
+    def drop(self, error: PilothouseError) -> None:
+        """Ends the push and frees its memory."""
+        self.ended = error
+        for _, future in self._backlog:
+            future.cancel()
+        self._backlog.clear()
+        self._build = None
+        self._staging = Staging(self.offer.manifest, MAX_CHUNK_BYTES)
+        if self.commit is not None and self.commit is not asyncio.current_task():
+            self.commit.cancel()
+
+    def _open_build(self) -> WeightBuild:
+        if self._build is None:
+            raise self.ended or RuntimeError("the push has been committed")
+        return self._build

@@ -1,0 +1,156 @@
+"""Puts the policy service together: model, engine, transaction and two servers."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import structlog
+from blake3 import blake3
+from prometheus_client import REGISTRY, CollectorRegistry
+from torch import Tensor
+
+from pilothouse.errors import InternalError
+from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, tensor_bytes
+from pilothouse.models.weights import DecoderWeights
+from pilothouse.policy.config import PolicyConfig
+from pilothouse.policy.engine import PolicyEngine
+from pilothouse.policy.limits import Limits
+from pilothouse.policy.metrics import EngineMetrics, PushMetrics
+from pilothouse.policy.push import Served
+from pilothouse.policy.requests import Version
+from pilothouse.policy.runner import ModelRunner
+from pilothouse.policy.scheduler import Scheduler
+from pilothouse.policy.servicer import ModelCard, PolicyServicer
+from pilothouse.policy.weights import WeightTransactions
+from pilothouse.policy.weights_servicer import WeightsServicer
+from pilothouse.server import Server
+from pilothouse.v1 import policy_pb2_grpc, weights_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def build(
+    config: PolicyConfig, *, registry: CollectorRegistry = REGISTRY
+) -> AsyncIterator[Sequence[Server]]:
+    """Loads the model, starts the engine and yields the servers for policy and weights, not yet started.
+
+    Raises:
+        ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError, ConfigError: The model cannot be served.
+        InternalError: On leaving: the engine has crashed, so that the process must start anew.
+    """
+    loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
+    served = _serve_from(loaded)
+    limits = _limits(config, loaded)
+    card = ModelCard(
+        name=loaded.name, architecture=type(loaded.model).__name__, max_running=config.max_running
+    )
+    codec = loaded.codec
+    del loaded  # the engine has its own layout; let transformers' copy go
+    engine = _engine(config, served.weights, limits, registry)
+    transactions = WeightTransactions(
+        engine,
+        served,
+        lease_seconds=config.push_lease_seconds,
+        keep_previous=config.keep_previous,
+        kv_policy=config.kv_policy,
+        probe_tokens=min(config.prefill_tokens, 256),
+        metrics=PushMetrics(registry),
+    )
+    policy = PolicyServicer(
+        engine, transactions, codec, limits, card, batch_tokens=min(config.prefill_tokens, 512)
+    )
+    servers = _servers(config, policy, WeightsServicer(transactions, limits))
+    engine.stopped.add_done_callback(partial(_stop_process, asyncio.get_running_loop(), servers))
+    engine.start()
+    watch = asyncio.create_task(transactions.watch())
+    try:
+        yield servers
+    finally:
+        watch.cancel()
+        crashed = engine.stopped.done()
+        await asyncio.to_thread(engine.close)
+    if crashed:
+        raise InternalError("the engine crashed (its log has the reason); start the service again")
+
+
+def _serve_from(loaded: CausalLM) -> Served:
+    """Returns the loaded model's weights in the engine's layout, with digests as a push would announce them."""
+    state = parameters_by_name(loaded.model)
+    digests = _digests(state)
+    return Served(
+        version=Version(0, 0),
+        weights=DecoderWeights.from_state(
+            loaded.spec, {name: tensor.detach() for name, tensor in state.items()}
+        ),
+        digest=blake3(b"".join(digests[name] for name in sorted(digests))).digest(),
+        digests=digests,
+    )
+
+
+def _digests(state: Mapping[str, Tensor]) -> dict[str, bytes]:
+    return {name: blake3(tensor_bytes(tensor)).digest() for name, tensor in state.items()}
+
+
+def _limits(config: PolicyConfig, loaded: CausalLM) -> Limits:
+    return Limits(
+        vocabulary_size=loaded.spec.vocabulary_size,
+        max_sequence_tokens=min(config.max_sequence_tokens, loaded.spec.max_positions),
+        max_waiting=config.max_waiting,
+        max_samples=config.max_samples,
+        max_prompt_bytes=config.max_prompt_bytes,
+        eos_ids=_eos_ids(loaded),
+    )
+
+
+def _eos_ids(loaded: CausalLM) -> tuple[int, ...]:
+    """Returns the tokenizer's end-of-sequence id and those of the model's generation settings."""
+    settings = loaded.model.generation_config
+    named = settings.eos_token_id if settings is not None else None
+    ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+    return tuple(dict.fromkeys([loaded.codec.eos_id, *ids]))
+
+
+def _engine(
+    config: PolicyConfig, weights: DecoderWeights, limits: Limits, registry: CollectorRegistry
+) -> PolicyEngine:
+    runner = ModelRunner(
+        weights,
+        slots=config.max_running,
+        positions=limits.max_sequence_tokens,
+        prefill_tokens=config.prefill_tokens,
+    )
+    scheduler = Scheduler(
+        slots=config.max_running, max_waiting=config.max_waiting, prefill_tokens=config.prefill_tokens
+    )
+    return PolicyEngine(runner, scheduler, metrics=EngineMetrics(registry), threads=config.threads)
+
+
+def _servers(config: PolicyConfig, policy: PolicyServicer, weights: WeightsServicer) -> list[Server]:
+    generate = Server(config.server, "policy")
+    policy_pb2_grpc.add_PolicyServiceServicer_to_server(policy, generate.grpc)
+    generate.services("pilothouse.v1.PolicyService")
+    push = Server(config.weights_server, "weights")
+    weights_pb2_grpc.add_WeightsServiceServicer_to_server(weights, push.grpc)
+    push.services("pilothouse.v1.WeightsService")
+    return [generate, push]
+
+
+def _stop_process(
+    loop: asyncio.AbstractEventLoop, servers: Sequence[Server], stopped: "Future[None]"
+) -> None:
+    """Turns an engine crash into NOT_SERVING and the end of the process; called on the engine's thread."""
+    if stopped.exception() is None:
+        return
+
+    async def go_down() -> None:
+        _log.error("the engine crashed; going down")
+        for server in servers:
+            await server.set_serving(False)
+        signal.raise_signal(signal.SIGTERM)
+
+    with suppress(RuntimeError):  # the loop is closed already
+        asyncio.run_coroutine_threadsafe(go_down(), loop)

@@ -1,0 +1,166 @@
+"""WeightsService on the wire: decodes, calls the transaction, encodes."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy as np
+
+from pilothouse import tensors
+from pilothouse.errors import InvalidChunkError, InvalidRequestError
+from pilothouse.policy.build import TORCH_DTYPES
+from pilothouse.policy.limits import Limits
+from pilothouse.policy.manifest import Entry, Manifest
+from pilothouse.policy.push import MAX_CHUNK_BYTES, Offer
+from pilothouse.policy.requests import Version
+from pilothouse.policy.weights import KvPolicy, WeightTransactions
+from pilothouse.v1 import weights_pb2, weights_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_PROBES = 64
+MAX_PROBE_TOKENS = 16_384
+"""Of all probes of a commit together."""
+
+_RUN_NAME = re.compile(r"[a-z0-9._-]{1,64}")
+_KV_POLICIES: dict[weights_pb2.KvPolicy, KvPolicy | None] = {
+    weights_pb2.KV_POLICY_UNSPECIFIED: None,
+    weights_pb2.KV_POLICY_KEEP: "keep",
+    weights_pb2.KV_POLICY_RECOMPUTE: "recompute",
+}
+
+
+class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
+    """Serves weight pushes."""
+
+    def __init__(self, transactions: WeightTransactions, limits: Limits) -> None:
+        """Puts the wire before a transaction.
+
+        Args:
+            transactions: Does the work.
+            limits: What a probe may be.
+        """
+        self._transactions = transactions
+        self._limits = limits
+
+    async def BeginPush(
+        self, request: weights_pb2.BeginPushRequest, context: Context
+    ) -> weights_pb2.BeginPushResponse:
+        """Opens a push or finds the open one."""
+        progress = await self._transactions.begin(_decode_offer(request))
+        return weights_pb2.BeginPushResponse(
+            push_id=progress.push_id,
+            next_offset=progress.next_offset,
+            lease_seconds=self._transactions.lease_seconds,
+            max_chunk_bytes=MAX_CHUNK_BYTES,
+        )
+
+    async def UploadPush(
+        self, request_iterator: AsyncIterator[weights_pb2.UploadPushRequest], context: Context
+    ) -> weights_pb2.UploadPushResponse:
+        """Takes chunks until the caller ends the stream."""
+        push_id = ""
+        next_offset = 0
+        async for chunk in request_iterator:
+            push_id = push_id or chunk.push_id
+            if not push_id or (chunk.push_id and chunk.push_id != push_id):
+                raise InvalidChunkError("the first chunk of a stream names the push, and all belong to it")
+            next_offset = await self._transactions.upload(push_id, chunk.offset, chunk.data, chunk.crc32)
+        if not push_id:
+            raise InvalidChunkError("the stream had no chunk; send at least one")
+        return weights_pb2.UploadPushResponse(next_offset=next_offset)
+
+    async def CommitPush(
+        self, request: weights_pb2.CommitPushRequest, context: Context
+    ) -> weights_pb2.CommitPushResponse:
+        """Verifies and swaps."""
+        policy = _kv_policy(request.kv_policy)
+        probes = self._probes(request)
+        committed = await self._transactions.commit(request.push_id, policy, probes)
+        return weights_pb2.CommitPushResponse(
+            epoch=committed.version.epoch,
+            version=committed.version.version,
+            digest=committed.digest,
+            probe_logprobs=tensors.encode(committed.probe_logprobs, np.float32),
+            swap_seconds=committed.swap_seconds,
+        )
+
+    async def AbortPush(
+        self, request: weights_pb2.AbortPushRequest, context: Context
+    ) -> weights_pb2.AbortPushResponse:
+        """Drops a push."""
+        self._transactions.abort(request.push_id)
+        return weights_pb2.AbortPushResponse()
+
+    async def GetPush(
+        self, request: weights_pb2.GetPushRequest, context: Context
+    ) -> weights_pb2.GetPushResponse:
+        """Tells where an upload goes on."""
+        progress = self._transactions.progress(request.push_id)
+        return weights_pb2.GetPushResponse(
+            next_offset=progress.next_offset,
+            total_size_bytes=progress.total_bytes,
+            committed=progress.committed,
+        )
+
+    async def Rollback(
+        self, request: weights_pb2.RollbackRequest, context: Context
+    ) -> weights_pb2.RollbackResponse:
+        """Goes back by one version."""
+        version = await self._transactions.rollback(_kv_policy(request.kv_policy))
+        return weights_pb2.RollbackResponse(epoch=version.epoch, version=version.version)
+
+    def _probes(self, request: weights_pb2.CommitPushRequest) -> list[tensors.Tokens]:
+        if not request.HasField("probes"):
+            return []
+        probes = self._limits.sequences(request.probes, "probes")
+        if len(probes) > MAX_PROBES or sum(len(probe) for probe in probes) > MAX_PROBE_TOKENS:
+            raise InvalidRequestError(
+                f"at most {MAX_PROBES} probes of {MAX_PROBE_TOKENS} tokens together; each holds up generation a bit"
+            )
+        if any(len(probe) < 2 for probe in probes):
+            raise InvalidRequestError("a probe needs at least two tokens: the first is not scored")
+        return probes
+
+
+def _decode_offer(request: weights_pb2.BeginPushRequest) -> Offer:
+    if not _RUN_NAME.fullmatch(request.run):
+        raise InvalidRequestError("run must match [a-z0-9._-]{1,64}")
+    if min(request.epoch, request.version, request.parent_epoch, request.parent_version) < 0:
+        raise InvalidRequestError("epoch, version and parent must not be negative")
+    manifest = request.manifest
+    return Offer(
+        run=request.run,
+        version=Version(request.epoch, request.version),
+        parent=Version(request.parent_epoch, request.parent_version),
+        manifest=Manifest(
+            entries=tuple(_decode_entry(entry) for entry in manifest.entries),
+            total_bytes=manifest.total_size_bytes,
+            digest=manifest.digest,
+        ),
+    )
+
+
+def _decode_entry(entry: weights_pb2.WeightEntry) -> Entry:
+    if entry.encoding not in (weights_pb2.WEIGHT_ENCODING_DENSE, weights_pb2.WEIGHT_ENCODING_UNCHANGED):
+        raise InvalidRequestError(
+            f"{entry.name[:200]!r} has no encoding that this server knows; send it dense"
+        )
+    dtype = tensors.DTYPES.get(entry.dtype)
+    known = dtype is not None and dtype.name in TORCH_DTYPES
+    return Entry(
+        name=entry.name,
+        dtype=dtype.name if dtype is not None else "none",
+        item_bytes=dtype.itemsize if known and dtype is not None else 0,
+        shape=tuple(entry.shape),
+        unchanged=entry.encoding == weights_pb2.WEIGHT_ENCODING_UNCHANGED,
+        size_bytes=entry.size_bytes,
+        digest=entry.digest,
+    )
+
+
+def _kv_policy(value: weights_pb2.KvPolicy) -> KvPolicy | None:
+    if value not in _KV_POLICIES:
+        raise InvalidRequestError("kv_policy is unknown to this server; choose keep or recompute")
+    return _KV_POLICIES[value]
