@@ -1,8 +1,9 @@
 """Checkpoints that are complete or are not used.
 
-A checkpoint is written beside the others under a temporary name: files, ``MANIFEST.json`` with a BLAKE3 digest of
-each, ``COMMITTED`` with the manifest's own digest last; every file and folder is synced before the rename that makes
-it visible. Reading verifies all digests; a broken checkpoint is skipped with a warning and the one before it is used.
+A checkpoint is written beside the others under a temporary name: files, ``MANIFEST.json`` with a BLAKE3
+digest of each, ``COMMITTED`` with the manifest's own digest last; every file and folder is synced before the
+rename that makes it visible. Reading verifies all digests; a broken checkpoint is skipped with a warning, and
+the one before it is used.
 """
 
 import json
@@ -74,20 +75,21 @@ class CheckpointStore:
         Returns:
             The folder, durable.
         """
-        target = self.folder / f"step_{step:08d}"
-        staged = self.folder / f".step_{step:08d}.tmp"
+        target = self.folder / _name(step)
+        staged = self.folder / f".{target.name}.tmp"
         self._clear(staged)
         staged.mkdir()
         write(staged)
         self._disk.write(staged / STATE, to_json(dict(state)))
         digest = self._seal(staged, step)
-        if target.exists():  # taken before a resume from an older one; the new one replaces it
-            self._clear(self.folder / f".{target.name}.old")
-            self._disk.rename(target, self.folder / f".{target.name}.old")
+        if target.exists():
+            self._set_aside(target)
         self._disk.rename(staged, target)
         row = {"step": step, "folder": target.name, "digest": digest, "score": score, "status": "saved"}
         append_rows(self.folder / INDEX, [row], self._disk)
-        self._point_to_best(step, target.name, score)
+        best = self._best()
+        if score is not None and (best is None or score > best["score"]):
+            self._point_to(step, target.name, score)
         self._prune()
         return target
 
@@ -108,25 +110,22 @@ class CheckpointStore:
 
     def best(self) -> str | None:
         """Returns the folder name of the best checkpoint so far."""
-        file = self.folder / BEST
-        return str(json.loads(file.read_text())["folder"]) if file.exists() else None
+        best = self._best()
+        return str(best["folder"]) if best else None
 
     def forget_after(self, step: int) -> None:
-        """Drops what is known of steps above ``step``: a resume takes them again."""
-        file = self.folder / BEST
-        if not file.exists() or json.loads(file.read_text())["step"] <= step:
-            return
-        present = {folder.name for folder in self.folders()}
-        rows = [
-            row
-            for row in read_rows(self.folder / INDEX)
-            if row["status"] == "saved" and row["step"] <= step and row["score"] is not None
-        ]
-        rows = [row for row in rows if row["folder"] in present]
-        file.unlink()
-        if rows:
-            best = max(rows, key=lambda row: (row["score"], row["step"]))
-            self._write_best(best["step"], best["folder"], best["score"])
+        """Sets aside checkpoints of steps above ``step``: they are broken, and the steps are taken again."""
+        for folder in self.folders():
+            if folder.name > _name(step):
+                self._set_aside(folder)
+        if (best := self._best()) and best["step"] > step:
+            (self.folder / BEST).unlink()
+            present = {folder.name for folder in self.folders()}
+            saved = (row for row in read_rows(self.folder / INDEX) if row["status"] == "saved")
+            rows = [row for row in saved if row["folder"] in present and row["score"] is not None]
+            if rows:
+                row = max(rows, key=lambda row: (row["score"], row["step"]))
+                self._point_to(row["step"], row["folder"], row["score"])
 
     def _seal(self, folder: Path, step: int) -> str:
         """Syncs every file, writes manifest and marker, and returns the manifest's digest."""
@@ -145,14 +144,11 @@ class CheckpointStore:
         self._disk.sync(folder)
         return digest
 
-    def _point_to_best(self, step: int, name: str, score: float | None) -> None:
-        if score is None:
-            return
+    def _best(self) -> dict[str, Any] | None:
         file = self.folder / BEST
-        if not file.exists() or score > json.loads(file.read_text())["score"]:
-            self._write_best(step, name, score)
+        return json.loads(file.read_text()) if file.exists() else None
 
-    def _write_best(self, step: int, name: str, score: float) -> None:
+    def _point_to(self, step: int, name: str, score: float) -> None:
         pointer = to_json({"step": step, "folder": name, "score": score})
         write_atomic(self.folder / BEST, pointer, self._disk)
 
@@ -160,11 +156,16 @@ class CheckpointStore:
         kept = {folder.name for folder in self.folders()[-self._keep_last :]} | {self.best()}
         for folder in self.folders():
             if folder.name not in kept:
-                # Renamed first: a crash amid the removal must not leave a folder that looks like a checkpoint.
-                self._disk.rename(folder, self.folder / f".{folder.name}.old")
+                self._set_aside(folder)
                 append_rows(self.folder / INDEX, [{"folder": folder.name, "status": "pruned"}], self._disk)
         for remains in [*self.folder.glob(".step_*.old"), *self.folder.glob(".step_*.tmp")]:
             self._disk.remove(remains)
+
+    def _set_aside(self, folder: Path) -> None:
+        """Renames a checkpoint: a crash amid its removal must not leave what looks like one."""
+        aside = self.folder / f".{folder.name}.old"
+        self._clear(aside)
+        self._disk.rename(folder, aside)
 
     def _clear(self, folder: Path) -> None:
         if folder.exists():
@@ -206,6 +207,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise CorruptCheckpointError(f"{folder / MANIFEST} is not what {COMMITTED} vouches for")
     manifest: dict[str, Any] = json.loads(data)
     return manifest
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def _entry(file: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Disk:
 
 
 def write_atomic(file: Path, data: bytes, disk: Disk | None = None) -> None:
-    """Replaces a file's content: a reader, or a crash, sees the old bytes or the new ones, never a mixture."""
+    """Replaces a file's content: a reader, or a crash, finds the old bytes or the new, never a mixture."""
     disk = disk or Disk()
     staged = file.with_name(f".{file.name}.tmp")
     disk.write(staged, data)

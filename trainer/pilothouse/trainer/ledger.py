@@ -1,9 +1,9 @@
 """The sample ledger: the life of every drawn prompt, exactly once, in an append-only JSONL file.
 
 Rows are written as things happen: ``drawn``, ``generated``, ``scored``, ``referenced``, then ``trained`` or
-``dropped``; a ``step`` row commits a step and is synced before the step's checkpoint can exist. After a crash or an
-abandoned step a ``rewind`` row says from which step and draw the run goes on; what came after that point is
-superseded: it never reached the weights that the run now has, and it is drawn again under the same ids.
+``dropped``; a ``step`` row commits a step and is synced before the step's checkpoint can exist. After a crash
+or an abandoned step a ``rewind`` row says from which step and draw the run goes on; what came after that point
+is superseded: it never reached the weights that the run now has, and it is drawn again under the same ids.
 """
 
 import json
@@ -25,7 +25,7 @@ Span = tuple[int, int, int]
 
 
 class Ledger:
-    """Appends to a run's ledger; any thread may. One process at a time: the run directory's lock sees to that."""
+    """Appends to a run's ledger. Any thread may; the run directory's lock keeps other processes out."""
 
     def __init__(self, file: Path) -> None:
         cut_torn_line(file)

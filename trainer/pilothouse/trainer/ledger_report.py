@@ -47,9 +47,10 @@ class LedgerReport:
 def verify_ledger(file: Path) -> LedgerReport:
     """Reads a whole ledger and checks every rule that it must keep; never raises on what it finds.
 
-    Rules: draws are numbered without gaps; a sample is drawn, generated, scored and referenced once and in this
-    order, then trained in one step or dropped once; steps follow one another; a step's samples are no staler than
-    the run allows and share one reward version; all share one reference; nothing below a step's cursor is open.
+    Rules: draws are numbered without gaps; a sample is drawn, generated, scored and referenced once and in
+    this order, then trained in one step or dropped once; steps follow one another; a step's samples are no
+    staler than the run allows and share one reward version; all share one reference; nothing below a step's
+    cursor is open.
     """
     reader = _Reader()
     try:

@@ -1,6 +1,7 @@
 """Metrics of a run: JSONL always, TensorBoard and Prometheus beside it.
 
-The JSONL file is part of the run's record and is cut back on resume; the other two are views and never stop a run.
+The JSONL file is part of the run's record and is cut back on resume; the other two are views and never stop a
+run.
 """
 
 import math

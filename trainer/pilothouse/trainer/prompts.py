@@ -76,8 +76,8 @@ class PromptCursor:
         for key, mine, what in (("prompts_digest", self._digest, "prompts"), ("seed", self._seed, "seed")):
             if state[key] != mine:
                 raise DivergedRunError(
-                    f"the {what} changed since the checkpoint ({state[key]} became {mine}), so the order of draws "
-                    f"would too; restore the {what} or start a new run"
+                    f"the {what} changed since the checkpoint ({state[key]} became {mine}), so the order of "
+                    f"draws would too; restore the {what} or start a new run"
                 )
         self.next_draw = int(state["next_draw"])
 

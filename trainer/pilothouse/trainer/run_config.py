@@ -10,7 +10,7 @@ from pilothouse.server.config import ServerConfig
 from pilothouse.trainer.ppo.config import PpoConfig
 
 Mode = Literal["sync", "async"]
-"""``sync``: every step waits for its own rollout; bit-for-bit reproducible on CPU. ``async``: rollouts overlap
+"""``sync``: every step waits for its own rollout; bit-reproducible on CPU. ``async``: rollouts overlap
 training by at most ``max_staleness`` versions; equal in distribution, not in bits."""
 
 
@@ -91,7 +91,7 @@ class PublishConfig(Config):
     max_probe_tokens: int = Field(default=64, ge=2)
     """Longest probe."""
     kv_policy: Literal["default", "keep", "recompute"] = "default"
-    """What happens to the KV cache of sequences that run during a push: the server's default, or one by name."""
+    """What happens to the KV cache of running sequences: the server's default, or one by name."""
 
 
 class PpoRunConfig(PpoConfig):
@@ -100,8 +100,8 @@ class PpoRunConfig(PpoConfig):
     model: str = "tiny"
     """Folder of the policy at its start, usually the SFT model; ``tiny`` is built in."""
     value_model: str = ""
-    """Folder of the scalar model that the value model starts from, usually the reward model. Empty: the policy's
-    trunk with a fresh head, which wants ``critic_warmup_steps``."""
+    """Folder of the scalar model that the value model starts from, usually the reward model. Empty: the
+    policy's trunk with a fresh head, which wants ``critic_warmup_steps``."""
     device: str = "cpu"
     """Where the trainer's models live."""
     threads: int | None = Field(default=None, ge=1)

@@ -73,7 +73,7 @@ class RunDir:
         return changed_keys(old, new)
 
     def take_epoch(self, above: int) -> int:
-        """Returns a fencing epoch above every one this run has had and above ``above``; durable before it is used."""
+        """Returns a fencing epoch above every one of this run and above ``above``, durable before it is used."""
         known = int(json.loads(self._epoch_file.read_text())["epoch"]) if self._epoch_file.exists() else 0
         epoch = max(known, above) + 1
         write_atomic(self._epoch_file, to_json({"epoch": epoch}))
@@ -86,7 +86,7 @@ class RunDir:
             owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             raise RunInUseError(
-                f"{self.folder} is being written by process {owner}; stop that run, or choose another run.name"
+                f"{self.folder} is being written by process {owner}; stop that run or choose another run.name"
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -1,0 +1,223 @@
+"""The online PPO loop. `PpoLoop.step` is the life of one step; everything else here keeps it safe."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from pilothouse.errors import PilothouseError, UnavailableError
+from pilothouse.models.text import TextCodec
+from pilothouse.trainer.checkpoint import CheckpointStore
+from pilothouse.trainer.control import RunControl, Saved, StepAbandoned, StopSignals
+from pilothouse.trainer.durable import append_rows
+from pilothouse.trainer.learner_files import write_learner
+from pilothouse.trainer.ledger import Ledger, batch_digest
+from pilothouse.trainer.metrics import VERSION, MetricsLog
+from pilothouse.trainer.ppo.batch import RolloutBatch
+from pilothouse.trainer.ppo.step import PpoLearner
+from pilothouse.trainer.prompts import PromptCursor
+from pilothouse.trainer.publisher import Publisher
+from pilothouse.trainer.rollout import Rollout, RolloutMaker
+from pilothouse.trainer.run_config import PpoRunConfig
+from pilothouse.trainer.run_dir import RunDir
+from pilothouse.trainer.samples import Sample, as_batch, table_row
+
+_log = structlog.get_logger(__name__)
+
+
+class Observer:
+    """Is told how a run goes, for live displays. Override what is wanted."""
+
+    def on_start(self, step: int, total_steps: int, resumed: bool, redone: int) -> None:
+        """The run begins after ``step``; ``redone`` steps were lost with a crash and are taken again."""
+
+    def on_step(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
+        """A step is done."""
+
+    def on_wait(self, service: str, seconds_left: float) -> None:
+        """A lost service is waited for."""
+
+    def on_checkpoint(self, folder: Path, step: int) -> None:
+        """A checkpoint is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    state: Literal["finished", "stopped"]
+    step: int
+    """Steps done."""
+    checkpoint: Path
+    """The last checkpoint, of exactly that step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Those who do the work of a run; see `pilothouse.trainer.ppo_run.run_ppo` for how they come together."""
+
+    learner: PpoLearner
+    rollouts: RolloutMaker
+    publisher: Publisher
+    cursor: PromptCursor
+    codec: TextCodec
+    pretraining: Callable[[int], Sequence[Any]]
+    """Text, each int32 [length >= 2], for the PPO-ptx loss of a step; empty for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is kept of a run."""
+
+    run_dir: RunDir
+    ledger: Ledger
+    metrics: MetricsLog
+    checkpoints: CheckpointStore
+
+
+class PpoLoop:
+    """Takes PPO steps until the run is finished or is asked to stop."""
+
+    def __init__(
+        self,
+        config: PpoRunConfig,
+        crew: Crew,
+        record: Record,
+        *,
+        control: RunControl,
+        signals: StopSignals,
+        observer: Observer,
+    ) -> None:
+        self._config = config
+        self._crew = crew
+        self._record = record
+        self._control = control
+        self._signals = signals
+        self._observer = observer
+        self._next_draw = crew.cursor.next_draw
+        self._score: float | None = None
+        self._saved: Saved | None = None
+
+    def run(self) -> RunResult:
+        """Takes all steps that are left.
+
+        Raises:
+            RunStoppedError: A gate ended the run; the last checkpoint is the one before.
+            UnavailableError: A service did not come back; the state of the last finished step was saved.
+        """
+        try:
+            return self._run()
+        except (PilothouseError, KeyboardInterrupt) as error:
+            self._control.finish(self._saved, str(error) or "interrupted")
+            raise
+
+    def step(self) -> None:
+        """Publishes, rolls out, learns, records."""
+        crew, record, number = self._crew, self._record, self._crew.learner.updates + 1
+        started = time.perf_counter()
+        with self._signals.abandonable():
+            push = crew.publisher.publish()
+            self._show_version()
+            rollout = crew.rollouts.collect()
+        batch = as_batch(rollout.samples)
+        learning = time.perf_counter()
+        metrics = crew.learner.step(batch, crew.pretraining(number))
+        record.ledger.trained(number, batch.sample_ids, version=number - 1, digest=_digest(batch))
+        self._commit(number, rollout)
+        metrics |= rollout.metrics | {
+            "time/push_seconds": push.seconds,
+            "time/update_seconds": time.perf_counter() - learning,
+            "time/step_seconds": time.perf_counter() - started,
+            "push/read_back_gap": push.read_back_gap_nats,
+        }
+        self._note(number, metrics, rollout.samples)
+
+    def _run(self) -> RunResult:
+        total = self._config.total_steps
+        try:
+            while self._crew.learner.updates < total and self._control.between_steps(self.save):
+                self.step()
+                if self._crew.learner.updates % self._config.run.checkpoint_every_steps == 0:
+                    self.save()
+        except StepAbandoned:
+            self._take_back("stopped")
+        except UnavailableError:
+            self._take_back("service lost")
+            self.save()
+            raise
+        folder, step = self.save()
+        finished = step >= total
+        if finished:
+            self._crew.publisher.publish()  # the policy goes on with what was learned last
+            self._show_version()
+        self._control.finish((folder, step))
+        state: Literal["finished", "stopped"] = "finished" if finished else "stopped"
+        return RunResult(state, step, self._record.run_dir.folder / folder)
+
+    def save(self) -> Saved:
+        """Writes a checkpoint of the last finished step, unless there is one already, and returns it."""
+        crew, step = self._crew, self._crew.learner.updates
+        if self._saved is not None and self._saved[1] == step:
+            return self._saved
+        started = time.perf_counter()
+        state = {
+            "run": self._config.run.name,
+            "step": step,
+            "epoch": crew.learner.epoch,
+            "version": crew.learner.updates,
+            "cursor": crew.cursor.state() | {"next_draw": self._next_draw},
+        }
+        folder = self._record.checkpoints.save(
+            step, state, lambda target: write_learner(target, crew.learner, crew.codec), score=self._score
+        )
+        name = folder.relative_to(self._record.run_dir.folder).as_posix()
+        _log.info("checkpoint saved", folder=name, seconds=round(time.perf_counter() - started, 2))
+        self._saved = (name, step)
+        self._control.update(checkpoint=name)
+        self._observer.on_checkpoint(folder, step)
+        return self._saved
+
+    def _commit(self, step: int, rollout: Rollout) -> None:
+        epoch, version = self._crew.learner.version
+        self._next_draw = rollout.next_draw
+        self._record.ledger.commit(step, epoch=epoch, version=version, next_draw=self._next_draw)
+
+    def _take_back(self, why: str) -> None:
+        """Undoes the draws of a step from which nothing was learned."""
+        learner = self._crew.learner
+        self._record.ledger.rewind(
+            step=learner.updates, next_draw=self._next_draw, epoch=learner.epoch, why=why
+        )
+        self._crew.cursor.next_draw = self._next_draw
+
+    def _note(self, step: int, metrics: dict[str, float], samples: Sequence[Sample]) -> None:
+        run = self._config.run
+        self._score = metrics.get(run.best_metric)
+        self._record.metrics.write(step, metrics)
+        if run.samples_per_step and step % run.samples_every_steps == 0:
+            decode = self._crew.codec.decode
+            chosen = samples[: run.samples_per_step]
+            rows = [table_row(step, sample, decode(sample.answer.draw.tokens)) for sample in chosen]
+            append_rows(self._record.run_dir.samples_file, rows)
+        self._control.add_row(step, metrics)
+        self._observer.on_step(step, metrics, samples)
+
+    def _show_version(self) -> None:
+        epoch, version = self._crew.publisher.published or (0, 0)
+        VERSION.set(version)
+        self._control.update(epoch=epoch, version=version)
+
+
+def _digest(batch: RolloutBatch) -> str:
+    return batch_digest(
+        [
+            *batch.sequences,
+            batch.behaviour_logprobs,
+            batch.reference_logprobs,
+            batch.scores,
+            batch.versions,
+        ]
+    )

@@ -1,0 +1,93 @@
+"""Waiting for a lost service: visibly, and not for ever."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+import structlog
+
+from pilothouse.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    PilothouseError,
+    QueueFullError,
+    UnavailableError,
+)
+
+Result = TypeVar("Result")
+
+LOST = (UnavailableError, DrainingError, DeadlineExceededError, QueueFullError)
+"""What a service that may come back raises. Everything else is an answer."""
+
+_LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class Reachable(Protocol):
+    """The part of every client that waiting needs."""
+
+    def wait_ready(self, timeout_seconds: float) -> None:
+        """Returns when the service is healthy; raises one of ``LOST`` when it is not in time."""
+
+
+class Patience:
+    """Repeats a call until the service behind it has answered or patience has run out."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Reachable],
+        *,
+        wait_seconds: float,
+        on_wait: Callable[[str, float], None] | None = None,
+    ) -> None:
+        """Prepares waiting.
+
+        Args:
+            services: Clients by the service's name.
+            wait_seconds: Longest time from a service's loss to its next answer.
+            on_wait: Told about once a second which service is waited for and how many seconds are left.
+        """
+        self._services = services
+        self._wait_seconds = wait_seconds
+        self._on_wait = on_wait or _log_wait
+
+    def call(self, service: str, work: Callable[[], Result]) -> Result:
+        """Returns what ``work`` returns, calling it again each time the service was lost and is back.
+
+        Args:
+            service: Which service ``work`` calls.
+            work: Must be safe to repeat.
+
+        Raises:
+            UnavailableError: The service did not come back in time.
+        """
+        deadline, losses = None, 0
+        while True:
+            try:
+                return work()
+            except LOST as error:
+                losses += 1
+                deadline = deadline or time.monotonic() + self._wait_seconds
+                _log.warning("service lost", service=service, retry=losses, problem=str(error))
+                self._await(service, deadline, error)
+
+    def _await(self, service: str, deadline: float, error: PilothouseError) -> None:
+        time.sleep(error.retry_after_seconds or _PAUSE_SECONDS)  # a healthy service that refuses: no hot loop
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self._services[service].wait_ready(timeout_seconds=min(_LOOK_SECONDS, left))
+            except LOST:
+                self._on_wait(service, left)
+                time.sleep(min(_PAUSE_SECONDS, left))
+            else:
+                return
+        raise UnavailableError(
+            f"{service} did not come back within {self._wait_seconds:g} s ({error}); start it again and "
+            "resume the run, nothing is lost"
+        ) from error
+
+
+def _log_wait(service: str, seconds_left: float) -> None:
+    _log.warning("waiting for service", service=service, seconds_left=round(seconds_left))
