@@ -6,6 +6,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from pilothouse.client.channels import connect
+
 
 class HealthProbe:
     """Repeated health checks of one server.
@@ -20,7 +22,7 @@ class HealthProbe:
     """
 
     def __init__(self, target: str, interval_seconds: float, timeout_seconds: float) -> None:
-        self._channel = grpc.insecure_channel(target, options=[("grpc.enable_retries", 0)])
+        self._channel = connect(target)
         self._check = health_pb2_grpc.HealthStub(self._channel).Check
         self._interval, self._timeout = interval_seconds, timeout_seconds
         self._pending: Any = None
@@ -35,7 +37,9 @@ class HealthProbe:
             now: Monotonic seconds.
         """
         if self._pending is None and now >= self._next:
-            self._pending = self._check.future(health_pb2.HealthCheckRequest(), timeout=self._timeout)
+            request = health_pb2.HealthCheckRequest()
+            # Waits for a connection, so that a process that accepts but never answers ends in a timeout too.
+            self._pending = self._check.future(request, timeout=self._timeout, wait_for_ready=True)
         if self._pending is not None and self._pending.done():
             self._silent = self._pending.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             if not self._silent:

@@ -141,8 +141,8 @@ class LocalStack:
                 if not self._changed.wait(deadline - time.monotonic()):
                     late = [child.service.name for child in self._children if child.state != "serving"]
                     raise ServiceStartError(
-                        f"not serving after {self.config.start_timeout_seconds:g} s: {', '.join(late)}; see the logs in "
-                        f"{self._folder}, or raise local.start_timeout_seconds"
+                        f"not serving after {self.config.start_timeout_seconds:g} s: {', '.join(late)}; "
+                        f"see the logs in {self._folder}, or raise local.start_timeout_seconds"
                     )
 
     def _supervise(self) -> None:
