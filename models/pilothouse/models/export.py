@@ -1,7 +1,7 @@
 """Exports a reward model to ONNX and proves that the file computes the same scores.
 
 The graph is the packed decoder's own lines over a padded batch laid out flat: causal attention never lets a
-token see the padding to its right, so that rows need no padding mask, and the score is read at the last real one.
+token see the padding to its right, so rows need no padding mask, and the score is read at the last real one.
 Axes: B rows, T padded tokens, H heads, G KV heads, R = H/G, D head dim, d width.
 """
 

@@ -23,7 +23,7 @@ async def build(config: RewardConfig) -> AsyncIterator[Sequence[Server]]:
     Raises:
         PilothouseError: A model cannot be loaded, or a required provider is not in use.
     """
-    composite = make_composite(config)
+    composite = await make_composite(config)
     try:
         lengths = [
             length for length in config.batching.length_buckets if length <= config.batching.warm_up_tokens

@@ -12,7 +12,7 @@ from pilothouse.errors import NonFiniteScoreError
 from pilothouse.reward.backends import make_backend
 from pilothouse.reward.backends.base import Backend, Buckets, Row
 from pilothouse.reward.batching import Batcher
-from pilothouse.reward.config import PartConfig, RewardConfig
+from pilothouse.reward.config import RewardConfig, ScorerConfig
 from pilothouse.tensors import Floats
 
 PLAIN = "score"
@@ -117,22 +117,20 @@ class Composite:
         return Scored(_sum(components), components)
 
 
-def make_composite(config: RewardConfig) -> Composite:
-    """Loads every backend that the configuration names. Must be called in the event loop in which it is used.
+async def make_composite(config: RewardConfig) -> Composite:
+    """Loads every backend that the configuration names, each in a thread: the event loop stays free.
 
     Raises:
         PilothouseError: A backend cannot be made; see `make_backend`.
     """
     buckets = Buckets(config.batching.length_buckets)
-    plain = PartConfig(
-        name=PLAIN, **{key: getattr(config, key) for key in PartConfig.model_fields if hasattr(config, key)}
-    )
+    named: list[tuple[str, float, ScorerConfig]] = [
+        (part.name, part.weight, part) for part in config.parts
+    ] or [(PLAIN, 1.0, config)]
     parts = []
-    for part in config.parts or (plain,):
-        backend = make_backend(part, buckets)
-        parts.append(
-            Part(part.name, part.weight, backend, Batcher(backend.score, config.batching, name=part.name))
-        )
+    for name, weight, scorer in named:
+        backend = await asyncio.to_thread(make_backend, scorer, buckets)
+        parts.append(Part(name, weight, backend, Batcher(backend.score, config.batching, name=name)))
     return Composite(parts, config.backend)
 
 

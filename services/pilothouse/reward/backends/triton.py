@@ -8,9 +8,11 @@ import numpy as np
 import structlog
 import tritonclient.grpc as triton
 from blake3 import blake3
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from pilothouse.errors import (
+    CorruptDataError,
     DeadlineExceededError,
     ModelNotFoundError,
     PilothouseError,
@@ -22,6 +24,9 @@ from pilothouse.models.text import TextCodec
 from pilothouse.reward.backends.base import Backend, Buckets, Row, normalise, pad
 from pilothouse.reward.config import TritonConfig
 from pilothouse.tensors import Array, Floats
+
+_VERSION = "reward_version"
+"""Parameter of the remote model's configuration that names its version; `deploy/triton/serve.sh` sets it."""
 
 _PLAIN = RewardManifest(gain=1.0, bias=0.0, max_sequence_tokens=0, files={})
 
@@ -53,6 +58,7 @@ class TritonBackend(Backend):
         Raises:
             UnavailableError: The server cannot be reached.
             ModelNotFoundError: It does not have the model, or the folder is none.
+            CorruptDataError: It serves another version than the folder's.
         """
         self._config = config
         self._buckets = buckets
@@ -98,19 +104,39 @@ class TritonBackend(Backend):
         return [_input("input_ids", "INT64", ids), _input("lengths", "INT64", lengths[:, None])]
 
     def _remote_version(self) -> str:
-        """Returns a version that changes with the remote model's configuration and the local normaliser."""
+        """Returns the remote model's version: what its configuration says, else the configuration's digest.
+
+        Raises:
+            CorruptDataError: The server has another version than the local folder.
+        """
+        name, version, timeout = self._config.model, self._config.model_version, self._config.timeout_seconds
         try:
-            answer = self._client.get_model_config(
-                self._config.model, self._config.model_version, client_timeout=self._config.timeout_seconds
-            )
-            content = answer.config.SerializeToString(deterministic=True)
+            metadata = self._client.get_model_metadata(name, version, client_timeout=timeout)
+            config = self._model_config()
         except InferenceServerException as error:
-            if error.status() != str(grpc.StatusCode.UNIMPLEMENTED):  # other servers have metadata only
-                raise self._explain(error) from error
-            content = b""
-        version = self._config.model_version or "default"
-        digest = blake3(content + self._manifest.version.encode()).hexdigest()
-        return f"triton:{self._config.model}:{version}:{digest}"
+            raise self._explain(error) from error
+        told = config.parameters[_VERSION].string_value if _VERSION in config.parameters else ""
+        if not told:
+            known = f"{list(metadata.versions)} {self._manifest.version}".encode()
+            digest = blake3(config.SerializeToString(deterministic=True) + known).hexdigest()
+            return f"triton:{name}:{digest}"
+        if self.reads == "tokens" and told != self._manifest.version:
+            raise CorruptDataError(
+                f"{self._config.target} serves reward model version {told}, the local folder is version "
+                f"{self._manifest.version}; give both the same exported folder"
+            )
+        return f"triton:{name}:{told}"
+
+    def _model_config(self) -> model_config_pb2.ModelConfig:
+        """Returns the remote model's configuration; empty where the server has only metadata."""
+        try:
+            return self._client.get_model_config(
+                self._config.model, self._config.model_version, client_timeout=self._config.timeout_seconds
+            ).config
+        except InferenceServerException as error:
+            if error.status() != str(grpc.StatusCode.UNIMPLEMENTED):
+                raise
+            return model_config_pb2.ModelConfig()
 
     def _explain(self, error: InferenceServerException) -> PilothouseError:
         _log.warning(
