@@ -1,9 +1,9 @@
 """The sample ledger: the life of every drawn prompt, exactly once, in an append-only JSONL file.
 
 Rows are written as things happen: ``drawn``, ``generated``, ``scored``, ``referenced``, then ``trained`` or
-``dropped``; a ``step`` row commits a step and is synced before the step's checkpoint can exist. After a crash
-or an abandoned step a ``rewind`` row says from which step and draw the run goes on; what came after that point
-is superseded: it never reached the weights that the run now has, and it is drawn again under the same ids.
+``dropped``. A ``step`` row commits a step and is synced before the step's checkpoint can exist. After a crash
+or an abandoned step a ``rewind`` row says from which step and draw the run goes on; what came after that is
+superseded: it never reached the weights that the run now has, and it is drawn again under the same ids.
 """
 
 import json

@@ -143,12 +143,11 @@ class PpoLoop:
                 if self._crew.learner.updates % self._config.run.checkpoint_every_steps == 0:
                     self.save()
         except StepAbandoned:
-            self._take_back("stopped")
+            _log.info("step abandoned; nothing was learned from it", step=self._crew.learner.updates + 1)
         except UnavailableError:
-            self._take_back("service lost")
-            self.save()
+            self._settle("service lost")
             raise
-        folder, step = self.save()
+        folder, step = self._settle("ended")
         finished = step >= total
         if finished:
             self._crew.publisher.publish()  # the policy goes on with what was learned last
@@ -185,13 +184,16 @@ class PpoLoop:
         self._next_draw = rollout.next_draw
         self._record.ledger.commit(step, epoch=epoch, version=version, next_draw=self._next_draw)
 
-    def _take_back(self, why: str) -> None:
-        """Undoes the draws of a step from which nothing was learned."""
-        learner = self._crew.learner
-        self._record.ledger.rewind(
-            step=learner.updates, next_draw=self._next_draw, epoch=learner.epoch, why=why
-        )
-        self._crew.cursor.next_draw = self._next_draw
+    def _settle(self, why: str) -> Saved:
+        """Ends the rollouts, undoes draws from which nothing was learned, and saves."""
+        crew = self._crew
+        crew.rollouts.close()
+        if crew.cursor.next_draw != self._next_draw:
+            self._record.ledger.rewind(
+                step=crew.learner.updates, next_draw=self._next_draw, epoch=crew.learner.epoch, why=why
+            )
+            crew.cursor.next_draw = self._next_draw
+        return self.save()
 
     def _note(self, step: int, metrics: dict[str, float], samples: Sequence[Sample]) -> None:
         run = self._config.run

@@ -26,7 +26,7 @@ GAUGES = {
     "rollout/dropped_stale": Gauge(
         "pilothouse_rollout_dropped_stale", "Samples dropped as stale in the step."
     ),
-    "rollout/response_tokens": Gauge("pilothouse_response_tokens", "Mean response length in tokens."),
+    "response/length": Gauge("pilothouse_response_tokens", "Mean response length in tokens."),
     "time/rollout_seconds": Gauge("pilothouse_rollout_seconds", "Time of the step's rollout."),
     "time/update_seconds": Gauge("pilothouse_update_seconds", "Time of the step's PPO update."),
     "time/push_seconds": Gauge("pilothouse_weights_push_seconds", "Time of the step's weight push."),

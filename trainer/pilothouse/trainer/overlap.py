@@ -1,4 +1,4 @@
-"""Rollouts that run ahead of training (``async``) by at most ``max_staleness`` versions, judged as they arrive.
+"""Rollouts that run ahead of training (``async``), by at most ``max_staleness`` versions.
 
 One Generate call per batch of prompts runs on a thread of its own, at most ``max_staleness`` of them ahead of
 the step that trains. Samples are used in draw order, so that short answers get no advantage over long ones.
@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 
 from pilothouse.client import Completion
 from pilothouse.errors import VersionMixError
@@ -53,10 +53,11 @@ class AsyncRollouts:
         return Rollout(kept, next_draw, metrics)
 
     def close(self) -> None:
-        """Cancels what runs ahead; its samples are never used."""
+        """Cancels what runs ahead; its samples are never used. Nothing is written to the ledger after this."""
         self._closing.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._judges.shutdown(wait=False, cancel_futures=True)
+        self._judges.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._batches.clear()
 
     def _run_ahead(self, at_least: int) -> None:
         """Starts batches until as many run as staleness allows."""
@@ -100,7 +101,7 @@ class AsyncRollouts:
             if name not in judged:
                 answer = Answer(name, draw, completion)
                 shop.ledger.generated({name: answer.spans})
-                judged[name] = self._judges.submit(self._judge_one, answer)
+                judged[name] = self._submit(answer)
 
         def attempt() -> None:
             missing = [draw for draw in draws if not judged.keys() >= set(names[draw.number])]
@@ -114,14 +115,16 @@ class AsyncRollouts:
                 seeds=[draw.seed for draw in missing],
             )
             for event in stream:
+                if self._closing.is_set():
+                    raise CancelledError
                 if isinstance(event, Completion):
                     arrived(missing[event.prompt_index], event)
 
         shop.patience.call("policy", attempt)
         return [judged[name].result() for draw in draws for name in names[draw.number]]
 
-    def _judge_one(self, answer: Answer) -> Sample:
-        return self._workshop.judge([answer])[0]
+    def _submit(self, answer: Answer) -> "Future[Sample]":
+        return self._judges.submit(lambda: self._workshop.judge([answer])[0])
 
     def _wait_for_weights(self) -> None:
         """Returns when the policy serves weights of this run; else the training thread pushes them."""
@@ -129,4 +132,4 @@ class AsyncRollouts:
         while not publisher.serving_epoch():
             self._policy_is_behind.set()
             if self._closing.wait(_LOOK_SECONDS):
-                raise VersionMixError("the run is ending")
+                raise CancelledError

@@ -85,6 +85,7 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
     observer = observer or Observer()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
     control = RunControl(config.run.name, "ppo", config.total_steps)
     signals = StopSignals(control)
     with ExitStack() as stack:

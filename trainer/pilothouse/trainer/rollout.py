@@ -140,14 +140,10 @@ class SyncRollouts:
 
 
 def rollout_metrics(samples: Sequence[Sample], dropped_stale: int = 0) -> dict[str, float]:
-    """Returns lengths, finish share and dropped samples of one step."""
-    completions = [sample.answer.completion for sample in samples]
-    tokens = [len(item.tokens) for item in completions]
+    """Returns what the learner does not know of a rollout: prompts and drops."""
+    prompts = [len(sample.answer.draw.tokens) for sample in samples]
     return {
         "rollout/samples": float(len(samples)),
-        "rollout/prompt_tokens": sum(len(sample.answer.draw.tokens) for sample in samples) / len(samples),
-        "rollout/response_tokens": sum(tokens) / len(tokens),
-        "rollout/response_tokens_max": float(max(tokens)),
-        "rollout/finished_share": sum(item.finish_reason != "length" for item in completions) / len(tokens),
+        "rollout/prompt_tokens": sum(prompts) / len(prompts),
         "rollout/dropped_stale": float(dropped_stale),
     }

@@ -73,7 +73,7 @@ class RunDir:
         return changed_keys(old, new)
 
     def take_epoch(self, above: int) -> int:
-        """Returns a fencing epoch above every one of this run and above ``above``, durable before it is used."""
+        """Returns a fencing epoch above every one of this run and ``above``, durable before it is used."""
         known = int(json.loads(self._epoch_file.read_text())["epoch"]) if self._epoch_file.exists() else 0
         epoch = max(known, above) + 1
         write_atomic(self._epoch_file, to_json({"epoch": epoch}))

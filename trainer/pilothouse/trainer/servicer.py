@@ -54,7 +54,11 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         """Streams past and then new metrics until the run ends."""
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        unlisten = self._control.listen(lambda: loop.call_soon_threadsafe(changed.set))
+
+        def notice() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        unlisten = self._control.listen(notice)
         seen = 0
         try:
             while True:
