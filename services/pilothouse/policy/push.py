@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from pilothouse.policy.manifest import Manifest, Staging
 from pilothouse.policy.requests import Version
 from pilothouse.policy.runner import logprobs_in_pieces
 from pilothouse.tensors import Floats, Tokens
+
+Waited = TypeVar("Waited")
 
 MAX_CHUNK_BYTES = 2**20
 BACKLOG_BYTES = 64 * 2**20
@@ -121,7 +123,7 @@ class Push:
             left = sum(size for size, _ in self._backlog)
             if not future.done() and 0 < left <= backlog_bytes:
                 return
-            await asyncio.wait([asyncio.wrap_future(future)])
+            await asyncio.wait([heard(asyncio.wrap_future(future))])
             if self.ended is not None:
                 raise self.ended
             future.result()
@@ -175,3 +177,9 @@ class Push:
         if self._build is None:
             raise self.ended or RuntimeError("the push has been committed")
         return self._build
+
+
+def heard(future: asyncio.Future[Waited]) -> asyncio.Future[Waited]:
+    """Returns the future, whose exception asyncio does not report although its waiter may have left."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

@@ -26,7 +26,7 @@ from pilothouse.errors import (
 from pilothouse.models.layout import shapes
 from pilothouse.policy.engine import PolicyEngine
 from pilothouse.policy.metrics import PushMetrics
-from pilothouse.policy.push import BACKLOG_BYTES, Committed, Offer, Progress, Push, Served
+from pilothouse.policy.push import BACKLOG_BYTES, Committed, Offer, Progress, Push, Served, heard
 from pilothouse.policy.requests import Version
 from pilothouse.tensors import Tokens
 
@@ -139,7 +139,9 @@ class WeightTransactions:
                     f"{arrived} of {total} bytes have arrived; upload the rest from offset {arrived}"
                 )
             if push.commit is None:
-                push.commit = asyncio.create_task(self._commit(push, kv_policy or self._kv_policy, probes))
+                work = self._commit(push, kv_policy or self._kv_policy, probes)
+                push.commit = asyncio.create_task(work)
+                heard(push.commit)
             # A caller that leaves does not undo the commit; it can ask again.
             await asyncio.wait([push.commit])
             return push.outcome()
