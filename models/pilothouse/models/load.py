@@ -162,5 +162,5 @@ def tensor_bytes(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def state_digest(state: Mapping[str, Tensor | npt.NDArray[Any]]) -> str:
     """Returns a model's digest, lower-case hex: BLAKE3 of its tensors' digests joined in name order."""
-    digests = (blake3(tensor_bytes(state[name])).digest() for name in sorted(state))
+    digests = (blake3(tensor_bytes(state[name]).data).digest() for name in sorted(state))
     return blake3(b"".join(digests)).hexdigest()

@@ -18,9 +18,9 @@ from pilothouse.models.decoder import DecoderWeights, hidden_states
 from pilothouse.models.packed import pack, packed_attention
 from pilothouse.tensors import Tokens
 
-CHUNK_TOKENS = 256
+CHUNK_TOKENS = 512
 """Rows of a block: enough for an efficient product."""
-CHUNK_VOCABULARY = 2048
+CHUNK_VOCABULARY = 1024
 """Columns of a block: with the rows above 2 MiB of float32, which stay in the cache between passes."""
 
 
@@ -194,7 +194,7 @@ class _ChosenLogprobs(torch.autograd.Function):
         return chosen - normaliser, entropies
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_logprobs: Tensor, grad_entropies: Tensor) -> tuple[Tensor | None, ...]:
         hidden, head, targets, normaliser, entropies = ctx.saved_tensors
         want_hidden, want_head = ctx.needs_input_grad[:2]
