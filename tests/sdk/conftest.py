@@ -13,7 +13,7 @@ Serve = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """``await serve(add, **settings)`` starts a server whose servicers ``add`` adds; all end with the test."""
+    """``await serve(add, **settings)`` starts a server with the servicers that ``add`` adds."""
     servers: list[Server] = []
 
     async def start(add: Add, *services: str, serving: bool = True, **settings: object) -> Server:

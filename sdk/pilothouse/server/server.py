@@ -100,12 +100,14 @@ class Server:
         self._limiter.drain()
         await self._health.enter_graceful_shutdown()
         _log.info("draining", server=self.name)
+        grace_seconds = _STOP_SECONDS
         try:
             async with asyncio.timeout(self.config.drain_seconds):
                 await self._limiter.idle()
         except TimeoutError:
+            grace_seconds = 0.0
             _log.warning("calls were cut off", server=self.name, drain_seconds=self.config.drain_seconds)
-        await self.abort(_STOP_SECONDS)
+        await self.abort(grace_seconds)
         _log.info("stopped", server=self.name)
 
     async def abort(self, grace_seconds: float | None = None) -> None:
