@@ -41,8 +41,8 @@ def loopback_seconds(size_bytes: int) -> float:
 class GemmFloor:
     """The matrix products of a decoder alone: a floor for any engine of the same precision.
 
-    Each product runs on weights of its own, stored as fits the product best, so that caches help it no more than
-    they help an engine.
+    Each product runs on weights of its own, stored as fits the product best, so that caches help it no more
+    than they help an engine.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
@@ -53,9 +53,7 @@ class GemmFloor:
     def decode_seconds(self, response_lengths: Sequence[int]) -> float:
         """Returns the floor for sampling all responses together, each leaving the batch at its own length."""
         lengths = sorted(response_lengths)
-        rows_per_step = Counter(
-            sum(length > step for length in lengths) for step in range(lengths[-1])
-        )
+        rows_per_step = Counter(sum(length > step for length in lengths) for step in range(lengths[-1]))
         return sum(steps * self.step_seconds(rows) for rows, steps in rows_per_step.items())
 
     def _step_seconds(self, rows: int) -> float:
@@ -70,7 +68,9 @@ class GemmFloor:
         return best
 
 
-def linear_shapes(width: int, kv_width: int, inner: int, layers: int, vocabulary: int) -> list[tuple[int, int]]:
+def linear_shapes(
+    width: int, kv_width: int, inner: int, layers: int, vocabulary: int
+) -> list[tuple[int, int]]:
     """Returns the (in, out) shapes of a Llama-like decoder's products, fused as an engine may fuse them."""
     layer = [(width, width + 2 * kv_width), (width, width), (width, 2 * inner), (inner, width)]
     return layer * layers + [(width, vocabulary)]

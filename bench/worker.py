@@ -29,7 +29,9 @@ def serve(commands: dict[str, Callable[..., Any]]) -> None:
 class Worker:
     """Handle on one side's process; ``with Worker(...) as side: side.call("run", ...)``."""
 
-    def __init__(self, module: str, *arguments: str, python: Path | str = sys.executable, threads: int = 2) -> None:
+    def __init__(
+        self, module: str, *arguments: str, python: Path | str = sys.executable, threads: int = 2
+    ) -> None:
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
             "HF_HUB_OFFLINE": "1",

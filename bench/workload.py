@@ -32,8 +32,8 @@ def requests(count: int, *, seed: int, ragged: bool, prompt: int = 64, response:
     Args:
         count: Number of requests.
         seed: Decides tokens and lengths.
-        ragged: Prompt lengths uniform in [prompt/4, 7*prompt/4], response lengths log-normal (sigma 0.6) around
-            ``response`` cut to [response/4, 3*response]; else all equal.
+        ragged: Prompt lengths uniform in [prompt/4, 7*prompt/4], response lengths log-normal (sigma 0.6)
+            around ``response`` cut to [response/4, 3*response]; else all equal.
         prompt: Mean prompt length in tokens.
         response: Median response length in tokens.
     """

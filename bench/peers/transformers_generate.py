@@ -1,4 +1,4 @@
-"""Peer: ``transformers.generate`` on padded static batches of the same concurrency, sampling at temperature 1."""
+"""Peer: ``transformers.generate``, padded static batches of the same concurrency, temperature 1."""
 
 import sys
 import time
@@ -13,7 +13,9 @@ from bench.workload import requests
 
 def main(folder: str) -> None:
     """Serves ``run`` and ``logprobs``."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    ).eval()
 
     def run(count: int, ragged: bool, seed: int) -> dict[str, float]:
         work = requests(count, seed=seed, ragged=ragged)

@@ -1,7 +1,7 @@
 """Peer: PPOTrainer of TRL 1.12, four networks of the same architecture, one epoch, one mini-batch, fp32.
 
 The trainer's own loop runs in a thread and is held before every update, so that both sides take turns.
-Ragged responses are forced by a logits processor that makes a row sample its stop token when its length is reached.
+A logits processor forces ragged lengths: a row samples its stop token when its length is reached.
 """
 
 import sys

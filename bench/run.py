@@ -1,0 +1,225 @@
+"""``make bench``: us and the peers side by side, in turn, on equal work; writes bench/results/latest.json."""
+
+import argparse
+import json
+import platform
+import statistics
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from bench.compare import Row, interleave, speedup
+from bench.limits import GemmFloor, linear_shapes, loopback_seconds
+from bench.memory import PeakMemory
+from bench.worker import ROOT, Worker
+from bench.workload import requests
+from pilothouse.trainer.demo.packages import smollm2_folder
+
+PEER_PYTHON = ROOT / ".venvs/trl/bin/python"
+RESULTS = ROOT / "bench/results/latest.json"
+LOGPROB_TOLERANCE = 1e-4  # nats, float32
+GENERATION = [(1, True, 1.2), (8, True, 1.5), (32, True, 1.5), (8, False, None), (32, False, None)]
+PPO = [("equal", 1.25), ("ragged", 1.5)]
+console = Console()
+
+
+def main() -> None:
+    """Runs the chosen parts and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", default=["generate", "push", "ppo"])
+    parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of each row")
+    arguments = parser.parse_args()
+    folder = str(smollm2_folder())
+    rows: list[Row] = []
+    if {"generate", "push"} & set(arguments.parts):
+        with Worker("bench.ours.policy", folder) as ours:
+            if "generate" in arguments.parts:
+                with Worker("bench.peers.transformers_generate", folder, python=PEER_PYTHON) as peer:
+                    rows += [generation(ours, peer, *case, arguments.pairs) for case in GENERATION]
+            if "push" in arguments.parts:
+                rows += [push(ours, arguments.pairs), gap(ours)]
+    if "ppo" in arguments.parts:
+        for profile, goal in PPO:
+            rows += ppo(folder, profile, goal, max(3, arguments.pairs - 2))
+    report(rows)
+
+
+def generation(ours: Worker, peer: Worker, count: int, ragged: bool, goal: float | None, pairs: int) -> Row:
+    """Useful tokens per second, sampling at temperature 1, end-of-sequence off."""
+    name = f"generate-{count}-{'ragged' if ragged else 'equal'}"
+    console.print(f"[dim]{name}[/dim]")
+    work = requests(count, seed=count, ragged=ragged)
+    case = {"count": count, "ragged": ragged, "seed": count}
+    ours.call("run", **case)  # warm-up
+    peer.call("run", **case)
+    our_seconds, peer_seconds = interleave(
+        lambda: ours.call("run", **case)["seconds"], lambda: peer.call("run", **case)["seconds"], pairs=pairs
+    )
+    ratio, interval = speedup(our_seconds, peer_seconds)
+    floor = GemmFloor(linear_shapes(576, 192, 1536, 30, 49_152)).decode_seconds(work.response_lengths)
+    tokens = work.response_tokens
+    return Row(
+        id=name,
+        unit="tokens/s",
+        ours=tokens / statistics.median(our_seconds),
+        peer=tokens / statistics.median(peer_seconds),
+        limit=tokens / floor,
+        ratio=ratio,
+        interval=interval,
+        parity=logprob_parity(ours, peer),
+        goal=goal,
+    )
+
+
+def logprob_parity(ours: Worker, peer: Worker) -> str:
+    """Compares our behaviour log-probs of the last run with the peer's plain forward passes.
+
+    Raises:
+        SystemExit: They differ: a speed would mean nothing.
+    """
+    sample = ours.call("sequences")
+    behaviour = sample.pop("logprobs")
+    oracle = peer.call("logprobs", **sample)
+    worst = max(
+        abs(a - b)
+        for mine, theirs in zip(behaviour, oracle, strict=True)
+        for a, b in zip(mine, theirs, strict=True)
+    )
+    if worst > LOGPROB_TOLERANCE:
+        raise SystemExit(
+            f"parity failed: log-probs differ by {worst:.2g} nats, allowed {LOGPROB_TOLERANCE:g}"
+        )
+    tokens = sum(map(len, behaviour))
+    return f"log-probs of {tokens} tokens within {worst:.1e} nats of a plain forward pass"
+
+
+def push(ours: Worker, pairs: int) -> Row:
+    """The whole float32 model from the trainer's arrays to serving, against the bytes over a raw socket."""
+    console.print("[dim]push[/dim]")
+    size = int(ours.call("push")["bytes"])
+    our_seconds, socket_seconds = interleave(
+        lambda: ours.call("push")["seconds"], lambda: loopback_seconds(size), pairs=pairs
+    )
+    ratio, interval = speedup(our_seconds, socket_seconds)
+    return Row(
+        id="push-dense",
+        unit="MB/s",
+        ours=size / statistics.median(our_seconds) / 1e6,
+        peer=None,
+        limit=size / statistics.median(socket_seconds) / 1e6,
+        ratio=ratio,
+        interval=interval,
+        parity="digest of every tensor verified by the server before the swap",
+        goal=None,
+    )
+
+
+def gap(ours: Worker) -> Row:
+    """The longest gap between two tokens of 32 running generations while the model is pushed."""
+    console.print("[dim]push-while-generating[/dim]")
+    seen = [ours.call("push_while_generating", count=32) for _ in range(3)]
+    steps = [run["longest_gap_seconds"] / run["median_step_seconds"] for run in seen]
+    return Row(
+        id="push-longest-gap",
+        unit="median decode steps",
+        ours=statistics.median(steps),
+        peer=None,
+        limit=1.0,
+        ratio=None,
+        interval=(min(steps), max(steps)),
+        parity=f"all {int(seen[0]['tokens'])} tokens of 32 generations arrived",
+        goal=3.0,
+    )
+
+
+def ppo(folder: str, profile: str, goal: float, pairs: int) -> list[Row]:
+    """One PPO update: 16 prompts of about 32 tokens, about 32 new ones, four networks, all layers."""
+    console.print(f"[dim]ppo-{profile}[/dim]")
+    shape = (profile, "16", "32", "32")
+    with (
+        Worker("bench.ours.ppo", folder, *shape) as ours,
+        Worker("bench.peers.trl_ppo", folder, *shape, python=PEER_PYTHON) as peer,
+    ):
+        updates: list[dict[str, float]] = [ours.call("run")]  # warm-up
+        peer.call("run")
+        peaks = {"ours": 0, "peer": 0}
+
+        def measured(side: str, worker: Worker) -> float:
+            with PeakMemory(worker.pid) as memory:
+                update = worker.call("run")
+            peaks[side] = max(peaks[side], memory.peak_bytes)
+            if side == "ours":
+                updates.append(update)
+            return float(update["seconds"])
+
+        our_seconds, peer_seconds = interleave(
+            lambda: measured("ours", ours), lambda: measured("peer", peer), pairs=pairs
+        )
+    ratio, interval = speedup(our_seconds, peer_seconds)
+    parity = f"engine and trainer within {max(u['gap_max_nats'] for u in updates):.1e} nats"
+    stages = ("generate", "judge", "learn", "push")
+    shares = ", ".join(
+        f"{stage} {statistics.median(u[f'{stage}_seconds'] for u in updates[1:]):.1f}" for stage in stages
+    )
+    console.print(f"[dim]  our seconds by stage: {shares}[/dim]")
+    seconds = Row(
+        id=f"ppo-{profile}",
+        unit="s/update",
+        ours=statistics.median(our_seconds),
+        peer=statistics.median(peer_seconds),
+        limit=None,
+        ratio=ratio,
+        interval=interval,
+        parity=parity,
+        goal=goal,
+    )
+    memory = Row(
+        id=f"ppo-{profile}-memory",
+        unit="MB",
+        ours=peaks["ours"] / 1e6,
+        peer=peaks["peer"] / 1e6,
+        limit=None,
+        ratio=peaks["peer"] / peaks["ours"],
+        interval=None,
+        parity="sum over all processes, shared pages counted once",
+        goal=1.0,
+    )
+    return [seconds, memory]
+
+
+def report(rows: list[Row]) -> None:
+    """Prints the table and writes the results; one row a line."""
+    memory = psutil.virtual_memory().total
+    packages = ("torch", "transformers", "grpcio", "protobuf")
+    document: dict[str, Any] = {
+        "machine": f"{psutil.cpu_count()} cores, {memory >> 30} GiB, {platform.machine()}",
+        "model": "SmolLM2-135M-Instruct, float32, 2 threads",
+        "versions": {name: version(name) for name in packages} | {"trl (peer)": "1.12.0"},
+        "rows": [row.as_json() for row in rows],
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    table = Table("", "unit", "ours", "peer", "limit", "ratio", "95 %", "goal", title=document["machine"])
+    for row in rows:
+        table.add_row(
+            row.id,
+            row.unit,
+            *(
+                f"{value:,.4g}" if value is not None else ""
+                for value in (row.ours, row.peer, row.limit, row.ratio)
+            ),
+            f"{row.interval[0]:.2f} to {row.interval[1]:.2f}" if row.interval else "",
+            f"{row.goal:g}" if row.goal else "",
+        )
+    console.print(table)
+    for row in rows:
+        console.print(f"[dim]{row.id}: {row.parity}[/dim]")
+    console.print(f"written to {Path(RESULTS).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
