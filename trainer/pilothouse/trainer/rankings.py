@@ -1,9 +1,10 @@
 """Losses and accuracy of rankings. K answers of one prompt; scores [K], higher is better; rank 1 is best."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,28 @@ def pair_accuracy(scores: Sequence[Floats], ranks: Sequence[Sequence[int]], *, s
             Bucket(low, high, len(inside), float((inside > 0).mean()) if len(inside) else float("nan"))
         )
     return PairAccuracy(overall, len(flat), tuple(buckets), float(flat.mean()))
+
+
+def accuracy_to_json(accuracy: PairAccuracy) -> dict[str, Any]:
+    """Returns the accuracy as JSON; a bucket without pairs has accuracy null."""
+    body = asdict(accuracy)
+    for bucket in body["buckets"]:
+        bucket["accuracy"] = bucket["accuracy"] if bucket["pairs"] else None
+    return body
+
+
+def accuracy_from_json(body: Mapping[str, Any]) -> PairAccuracy:
+    """Returns what `accuracy_to_json` was given."""
+    buckets = (
+        bucket | {"accuracy": math.nan if bucket["accuracy"] is None else bucket["accuracy"]}
+        for bucket in body["buckets"]
+    )
+    return PairAccuracy(
+        overall=Interval(**body["overall"]),
+        pairs=body["pairs"],
+        buckets=tuple(Bucket(**bucket) for bucket in buckets),
+        margin=body["margin"],
+    )
 
 
 def _margins(scores: Floats, ranks: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """A reward model from people's rankings: the SFT model's body with a scalar head. K answers of one prompt."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,13 @@ from pilothouse.trainer.ppo.minibatches import micro_batches
 from pilothouse.trainer.ppo.optimiser import as_parameters
 from pilothouse.trainer.ppo.trainable import freeze_lower_layers
 from pilothouse.trainer.progress import Progress, silent
-from pilothouse.trainer.rankings import PairAccuracy, best_of_loss, pair_accuracy, pairs_loss
+from pilothouse.trainer.rankings import (
+    PairAccuracy,
+    accuracy_to_json,
+    best_of_loss,
+    pair_accuracy,
+    pairs_loss,
+)
 from pilothouse.trainer.sampling import sample_sequences
 
 Rankings = Sequence[EncodedRanking]
@@ -64,7 +70,7 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
         manifest = model.save(folder, start.codec, max_sequence_tokens=config.max_sequence_tokens)
     accuracy = held_out_accuracy(model, held_out, config.micro_batch_tokens) if held_out else None
     if accuracy is not None:
-        write_atomic(config.output / "accuracy.json", _to_json(accuracy))
+        write_atomic(config.output / "accuracy.json", to_json(accuracy_to_json(accuracy)))
     return RewardModelResult(accuracy, manifest.version, metrics)
 
 
@@ -190,11 +196,3 @@ def _pair_metrics(groups: Sequence[tuple[Floats, Sequence[int]]]) -> Metrics:
     if not margins:
         return {}
     return {"accuracy": float(np.mean(np.array(margins) > 0)), "margin": float(np.mean(margins))}
-
-
-def _to_json(accuracy: PairAccuracy) -> bytes:
-    """Returns JSON; a bucket without pairs has no accuracy."""
-    body = asdict(accuracy)
-    for bucket in body["buckets"]:
-        bucket["accuracy"] = bucket["accuracy"] if bucket["pairs"] else None
-    return to_json(body)

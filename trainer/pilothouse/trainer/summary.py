@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pilothouse.trainer.rankings import PairAccuracy
+from pilothouse.trainer.rankings import PairAccuracy, accuracy_to_json
 from pilothouse.trainer.statistics import Interval
 
 LIBRARIES = ("pilothouse", "torch", "transformers", "onnxruntime", "grpcio", "numpy", "vaderSentiment")
@@ -121,16 +121,9 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``summary.json``."""
         body = asdict(self)
-        accuracy = body.pop("reward_model")
-        body["reward_model"] = {
-            "accuracy": accuracy["overall"],
-            "pairs": accuracy["pairs"],
-            "margin": accuracy["margin"],
-            "confidence_buckets": [
-                bucket | {"accuracy": bucket["accuracy"] if bucket["pairs"] else None}
-                for bucket in accuracy["buckets"]
-            ],
-        }
+        accuracy = accuracy_to_json(self.reward_model)
+        body["reward_model"] = {"accuracy": accuracy["overall"], **accuracy}
+        del body["reward_model"]["overall"]
         body["total_seconds"] = sum(self.seconds.values())
         body["conditions"] = [asdict(condition) for condition in self.conditions]
         body["passed"] = self.passed

@@ -1,0 +1,129 @@
+"""The trainer's commands, found through entry points. Heavy imports wait until they run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with the section of this command.")
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+train = typer.Typer(no_args_is_help=True, help="Train a policy by demonstrations, a reward model, or by PPO.")
+
+
+@train.command()
+def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Fine-tune a model on demonstrations: section [sft]."""
+    from pilothouse.config import load
+    from pilothouse.trainer.display import one_line
+    from pilothouse.trainer.fit_config import SftConfig
+    from pilothouse.trainer.sft import train_sft
+
+    settings = load(SftConfig, "sft", file=config, overrides=overrides or ())
+    with one_line("SFT", ("loss", "eval_loss")) as progress:
+        metrics = train_sft(settings, progress)
+    _tell({"model": str(settings.output / "model"), **metrics}, as_json)
+
+
+@train.command()
+def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a reward model on rankings: section [reward_model]."""
+    from dataclasses import asdict
+
+    from pilothouse.config import load
+    from pilothouse.trainer.display import one_line
+    from pilothouse.trainer.fit_config import RewardModelConfig
+    from pilothouse.trainer.reward_model import train_reward_model
+
+    settings = load(RewardModelConfig, "reward_model", file=config, overrides=overrides or ())
+    with one_line("Reward model", ("loss", "accuracy", "eval_accuracy")) as progress:
+        result = train_reward_model(settings, progress)
+    told: dict[str, object] = {"model": str(settings.output / "model"), "reward_version": result.version}
+    if result.accuracy is not None:
+        told["held_out_accuracy"] = asdict(result.accuracy.overall)
+    _tell({**told, **result.metrics}, as_json)
+
+
+@train.command()
+def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a policy online against running services: section [ppo]. Resumes by itself."""
+    from pilothouse.config import load
+    from pilothouse.trainer.display import one_line
+    from pilothouse.trainer.ppo_display import PpoLine
+    from pilothouse.trainer.ppo_run import run_ppo
+    from pilothouse.trainer.run_config import PpoRunConfig
+
+    settings = load(PpoRunConfig, "ppo", file=config, overrides=overrides or ())
+    with one_line("PPO") as line:
+        result = run_ppo(settings, PpoLine(line))
+    _tell({"state": result.state, "step": result.step, "checkpoint": str(result.checkpoint)}, as_json)
+
+
+def evaluate(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Also write every judged response here, as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the policy that is being served on held-out prompts: section [evaluation]."""
+    from dataclasses import asdict
+
+    from pilothouse.config import load
+    from pilothouse.trainer.evaluate import INDEPENDENT_MEASURE, EvaluationConfig
+    from pilothouse.trainer.evaluate import evaluate as run_evaluation
+
+    settings = load(EvaluationConfig, "evaluation", file=config, overrides=overrides or ())
+    found = run_evaluation(settings)
+    if out is not None:
+        found.write(out)
+    names = {"reward": "score", INDEPENDENT_MEASURE: "independent", "kl_per_sequence": "kl"}
+    names |= {"response_tokens": "tokens", "eos_share": "finished"}
+    told: dict[str, object] = {name: asdict(found.interval(field)) for name, field in names.items()}
+    _tell({"policy_version": found.version, "reward_version": found.reward_version, **told}, as_json)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Reward model folder, as `train reward-model` writes it.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the ONNX model.")],
+    tolerance: Annotated[float, typer.Option(help="Largest difference to torch's scores.")] = 1e-4,
+    as_json: AsJson = False,
+) -> None:
+    """Export a reward model to ONNX; fails if its scores differ from torch's."""
+    from dataclasses import asdict
+
+    from pilothouse.models.export import export_reward_model
+
+    _tell({"model": str(out), **asdict(export_reward_model(folder, out, tolerance=tolerance))}, as_json)
+
+
+def demo(
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="A tiny model and made-up rankings: two minutes.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Run directory; runs/demo or runs/demo-tiny.")] = None,
+) -> None:
+    """Run the whole job: SFT, reward model, ONNX export, services, online PPO, report."""
+    from pilothouse.trainer.demo.run import run_demo
+
+    folder = out or Path("runs") / ("demo-tiny" if tiny else "demo")
+    passed = run_demo(folder, tiny=tiny, seed=seed, console=Console())
+    raise typer.Exit(0 if passed else 1)
+
+
+def _tell(result: Mapping[str, object], as_json: bool) -> None:
+    """Shows a result for people or for scripts."""
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    table = Table(show_header=False)
+    for name, value in result.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    Console().print(table)

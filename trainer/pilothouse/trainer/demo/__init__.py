@@ -1,0 +1,1 @@
+"""The main job from nothing to report: SFT, reward model, online PPO."""
