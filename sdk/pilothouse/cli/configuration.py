@@ -1,0 +1,56 @@
+"""``config``: shows and checks the configuration."""
+
+import typer
+from rich.text import Text
+
+from pilothouse import sections
+from pilothouse.cli.options import ConfigFile, Json, Overrides
+from pilothouse.cli.output import console, table, write_json
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def config() -> None:
+    """Shows and checks the configuration."""
+
+
+@app.command()
+def show(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
+    """Shows every setting as the processes will read it: defaults, file, environment, --set."""
+    values, absent = sections.effective(file=config, overrides=overrides or [])
+    document = {name: value.model_dump(mode="json") for name, value in values.items()}
+    if json:
+        write_json({**document, **dict.fromkeys(absent)})
+        return
+    rows = table("setting", "value")
+    for name, section in document.items():
+        for key, value in _flat(name, section):
+            rows.add_row(Text(key), Text(str(value)))
+    for name, why in absent.items():
+        rows.add_row(Text(name), Text(why, style="yellow"))
+    console().print(rows)
+
+
+@app.command()
+def check(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
+    """Checks every section and key; exit status 2 and a suggestion for the first wrong one."""
+    values, absent = sections.effective(file=config, overrides=overrides or [])
+    if json:
+        write_json({"checked": sorted(values), "not_checked": absent})
+    else:
+        console().print(Text(f"checked: {', '.join(sorted(values))}"))
+        for name, why in absent.items():
+            console().print(Text(f"{name}: {why}", style="yellow"))
+
+
+@app.command()
+def schema() -> None:
+    """Prints the JSON schema of a configuration file."""
+    write_json(sections.json_schema())
+
+
+def _flat(prefix: str, value: object) -> list[tuple[str, object]]:
+    if isinstance(value, dict) and value:
+        return [pair for key, inner in value.items() for pair in _flat(f"{prefix}.{key}", inner)]
+    return [(prefix, value)]

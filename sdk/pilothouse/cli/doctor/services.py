@@ -1,0 +1,50 @@
+"""Looks at the running stack, and calls every service once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilothouse.cli.doctor.findings import Finding, ok
+from pilothouse.cli.probe import probe
+from pilothouse.local.state import StackState, read_state
+
+
+def running_stack(folder: Path) -> StackState | None:
+    """Returns the stack that runs in ``folder``."""
+    state = read_state(folder)
+    return state if state is not None and state.is_alive else None
+
+
+def check_services(folder: Path) -> Iterator[Finding]:
+    """Calls every service of the stack once.
+
+    Args:
+        folder: State folder of the stack.
+    """
+    state = read_state(folder)
+    if state is None:
+        yield ok("stack", f"not running in {folder}")
+        return
+    if not state.is_alive:
+        if state.failure:
+            yield Finding("stack", "warning", f"the last start failed: {state.failure}", "pilothouse up")
+        else:
+            mend = "pilothouse up"
+            yield Finding("stack", "warning", f"its supervisor (pid {state.pid}) was killed", mend)
+        return
+    yield ok("stack", f"running in {folder}, supervisor pid {state.pid}")
+    for service in state.services:
+        check = f"service {service.name}"
+        if service.state != "serving":
+            yield Finding(check, "error", f"{service.state}: {service.detail}", f"see {service.log}")
+            continue
+        answer = probe(service)
+        if answer.error:
+            yield Finding(check, "error", answer.error, f"see {service.log}; `pilothouse down`, then `up`")
+        else:
+            milliseconds = answer.round_trip_seconds * 1000
+            detail = f"{answer.model} ({answer.version}), round trip {milliseconds:.0f} ms"
+            if service.restarts:
+                mend = f"see {service.log} for why it was lost"
+                yield Finding(check, "warning", f"{detail}, restarted {service.restarts} times", mend)
+            else:
+                yield ok(check, detail)
