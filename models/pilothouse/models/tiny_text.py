@@ -7,108 +7,22 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 TINY_VOCABULARY_SIZE = 512
 
-POSITIVE_WORDS = ("good", "great", "wonderful", "best", "love", "loved", "fun", "funny", "happy", "brilliant")
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+POSITIVE_WORDS = _words("good great wonderful best love loved fun funny happy brilliant")
 """Words of praise, each with a leading space one token."""
-NEGATIVE_WORDS = ("bad", "awful", "boring", "worst", "hate", "hated", "dull", "sad", "terrible", "poor")
+NEGATIVE_WORDS = _words("bad awful boring worst hate hated dull sad terrible poor")
 """Words of blame, each with a leading space one token."""
-NEUTRAL_WORDS = (
-    *(
-        "the",
-        "a",
-        "an",
-        "and",
-        "of",
-        "to",
-        "in",
-        "is",
-        "was",
-        "it",
-        "this",
-        "that",
-        "with",
-        "for",
-        "on",
-        "as",
-    ),
-    *(
-        "film",
-        "movie",
-        "story",
-        "plot",
-        "actor",
-        "scene",
-        "end",
-        "cast",
-        "very",
-        "so",
-        "really",
-        "not",
-        "but",
-    ),
-    *(
-        "I",
-        "we",
-        "they",
-        "he",
-        "she",
-        "you",
-        "are",
-        "were",
-        "be",
-        "have",
-        "had",
-        "saw",
-        "watch",
-        "time",
-        "one",
-    ),
-    *(
-        "my",
-        "all",
-        "from",
-        "by",
-        "at",
-        "or",
-        "if",
-        "what",
-        "who",
-        "when",
-        "there",
-        "more",
-        "some",
-        "just",
-        "like",
-    ),
-    *(
-        "people",
-        "character",
-        "music",
-        "first",
-        "work",
-        "life",
-        "think",
-        "made",
-        "make",
-        "only",
-        "also",
-        "about",
-    ),
-    *(
-        "show",
-        "much",
-        "way",
-        "see",
-        "again",
-        "never",
-        "his",
-        "her",
-        "their",
-        "new",
-        "old",
-        "long",
-        "part",
-        "young",
-    ),
+NEUTRAL_WORDS = _words(
+    """
+    the a an and of to in is was it this that with for on as film movie story plot actor scene end cast
+    very so really not but I we they he she you are were be have had saw watch time one my all from by
+    at or if what who when there more some just like people character music first work life think made
+    make only also about show much way see again never his her their new old long part young
+    """
 )
 """Words without a judgement, each with a leading space one token."""
 
@@ -139,7 +53,7 @@ def tiny_tokenizer() -> Tokenizer:
     )
     words = [*POSITIVE_WORDS, *NEGATIVE_WORDS, *NEUTRAL_WORDS]
     tokenizer.train_from_iterator([f" {word}" for word in words] + list(ROLES), trainer)
-    # The words give fewer merges than asked for; a model must not sample ids that its tokenizer does not have.
+    # The words give fewer merges than asked for; a model must not sample ids its tokenizer does not have.
     missing = TINY_VOCABULARY_SIZE - tokenizer.get_vocab_size()
     tokenizer.add_special_tokens([f"<|reserved_{index}|>" for index in range(missing)])
     return tokenizer

@@ -49,7 +49,7 @@ def _max_sequence_tokens(config: ReferenceConfig, loaded: CausalLM) -> int:
     longest = loaded.spec.max_positions
     if config.max_sequence_tokens is not None and config.max_sequence_tokens > longest:
         raise ConfigError(
-            f"reference.max_sequence_tokens is {config.max_sequence_tokens}, but {loaded.name} has a context of "
-            f"{longest}; set it lower"
+            f"reference.max_sequence_tokens is {config.max_sequence_tokens}, but {loaded.name} has a context "
+            f"of {longest}; set it lower"
         )
     return config.max_sequence_tokens or longest

@@ -68,7 +68,7 @@ class ReferenceEngine:
             )
         if lengths.sum() > self._max_request_tokens:
             raise InvalidRequestError(
-                f"the request has {lengths.sum()} tokens; split it, at most {self._max_request_tokens} are taken"
+                f"the request has {lengths.sum()} tokens; split it into ones of {self._max_request_tokens}"
             )
         if not (math.isfinite(temperature) and temperature > 0):
             raise InvalidRequestError(f"temperature must be a finite number above 0, got {temperature}")
