@@ -17,6 +17,7 @@ from pilothouse.errors import (
     CorruptChunkError,
     DeadlineExceededError,
     DrainingError,
+    InternalError,
     PilothouseError,
     ProtocolError,
     QueueFullError,
@@ -41,6 +42,9 @@ _UNDECIDED = (UnavailableError, DeadlineExceededError)
 _MAX_ATTEMPTS = 6
 """Broken streams in a row, without one byte of progress, before the push is given up."""
 
+_FIRST_PAUSE_SECONDS = 0.2
+"""Before an upload is taken up again; doubles with every failure in a row, up to 2 s."""
+
 
 class _Progress:
     """Decides whether and when a broken upload is taken up again."""
@@ -59,7 +63,7 @@ class _Progress:
         self._attempts += 1
         if not isinstance(error, _BROKEN) or self._attempts >= _MAX_ATTEMPTS:
             raise error
-        return error.retry_after_seconds or min(0.1 * 2**self._attempts, 2.0)
+        return error.retry_after_seconds or min(_FIRST_PAUSE_SECONDS * 2 ** (self._attempts - 1), 2.0)
 
 
 class WeightsClient(SyncClient):
@@ -144,9 +148,10 @@ class WeightsClient(SyncClient):
             time.sleep(pause)
 
     def _upload(self, plan: PushPlan, push: weights_pb2.BeginPushResponse) -> None:
-        if push.next_offset < plan.total_bytes:
-            chunks = plan.chunks(push.push_id, push.next_offset, _chunk_bytes(push))
-            _check_complete(plan, self._call(self._stub.UploadPush, chunks).next_offset)
+        if push.next_offset == plan.total_bytes:
+            return
+        chunks = plan.chunks(push.push_id, push.next_offset, _chunk_bytes(push))
+        _check_complete(plan, self._call(self._stub.UploadPush, chunks).next_offset)
 
     def _abort(self, push_id: str) -> None:
         with suppress(PilothouseError):  # its lease ends it too; the first error is the one to tell
@@ -208,9 +213,15 @@ class AsyncWeightsClient(AsyncClient):
             await asyncio.sleep(pause)
 
     async def _upload(self, plan: PushPlan, push: weights_pb2.BeginPushResponse) -> None:
-        if push.next_offset < plan.total_bytes:
-            chunks = _in_threads(plan, push)
-            _check_complete(plan, (await self._call(self._stub.UploadPush, chunks)).next_offset)
+        if push.next_offset == plan.total_bytes:
+            return
+        try:
+            answer = await self._call(self._stub.UploadPush, _in_threads(plan, push))
+        except InternalError as error:
+            # grpc.aio loses a status that arrives while it writes; what ended the push is asked for instead.
+            await self._call(self._stub.GetPush, weights_pb2.GetPushRequest(push_id=push.push_id))
+            raise UnavailableError(f"{self.target} broke the upload off") from error
+        _check_complete(plan, answer.next_offset)
 
     async def _abort(self, push_id: str) -> None:
         with suppress(PilothouseError):

@@ -1,0 +1,170 @@
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.client import AsyncPolicyClient, PolicyClient
+from pilothouse.client.channels import service_config
+from pilothouse.errors import (
+    DrainingError,
+    InvalidRequestError,
+    PilothouseError,
+    QueueFullError,
+    UnavailableError,
+)
+
+Serve = Any
+Echo = Any
+
+
+def target(server: Any) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    "failure", [QueueFullError("busy", retry_after_seconds=0.01), DrainingError("leaving")], ids=type
+)
+async def test_a_busy_or_leaving_server_is_asked_again(
+    serve: Serve, echo: Echo, failure: PilothouseError
+) -> None:
+    echo.failures = [failure, failure]
+    async with AsyncPolicyClient(target(await serve(echo.add))) as client:
+        assert (await client.model()).model == "echo"
+    assert echo.calls == 3
+
+
+async def test_a_refusal_is_final(serve: Serve, echo: Echo) -> None:
+    echo.failures = [InvalidRequestError("n must be positive")]
+    async with AsyncPolicyClient(target(await serve(echo.add))) as client:
+        with pytest.raises(InvalidRequestError, match="n must be positive"):
+            await client.model()
+    assert echo.calls == 1
+
+
+async def test_retries_end_and_the_servers_error_is_told(serve: Serve, echo: Echo) -> None:
+    echo.failures = [QueueFullError("busy", retry_after_seconds=0.01)] * 9
+    async with AsyncPolicyClient(target(await serve(echo.add))) as client:
+        with pytest.raises(QueueFullError, match="busy") as caught:
+            await client.model()
+    assert caught.value.retry_after_seconds == 0.01
+    assert echo.calls == 5
+
+
+async def test_a_large_request_is_sent_again_too(serve: Serve, echo: Echo) -> None:
+    echo.failures = [QueueFullError("busy", retry_after_seconds=0.01)]
+    async with AsyncPolicyClient(target(await serve(echo.add))) as client:
+        await client.generate(["x" * 2**21], seeds=[1])
+    assert echo.calls == 2
+
+
+async def test_a_stream_that_has_begun_is_not_begun_again(
+    serve: Serve, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = echo.Generate
+
+    async def torn(request: Any, context: Any) -> Any:
+        async for answer in whole(request, context):
+            yield answer
+            raise UnavailableError("lost")
+
+    monkeypatch.setattr(echo, "Generate", torn)
+    async with AsyncPolicyClient(target(await serve(echo.add))) as client:
+        with pytest.raises(UnavailableError, match="lost"):
+            await client.generate(["a", "b"], seeds=[1, 2])
+    assert echo.calls == 1
+
+
+async def test_nobody_at_the_address_is_told_with_the_address() -> None:
+    port = free_port()
+    async with AsyncPolicyClient(f"127.0.0.1:{port}") as client:
+        with pytest.raises(UnavailableError, match=f"127.0.0.1:{port}.*check the address"):
+            await client.model()
+
+
+async def test_a_client_finds_its_server_again_after_a_restart(serve: Serve, echo: Echo) -> None:
+    first = await serve(echo.add)
+    async with AsyncPolicyClient(target(first)) as client:
+        assert (await client.model()).model == "echo"
+        await first.stop()
+        await serve(echo.add, port=first.port)
+        await client.wait_ready(30)
+        assert (await client.model()).model == "echo"
+
+
+async def test_waiting_ends_when_the_server_serves(serve: Serve, echo: Echo) -> None:
+    server = await serve(echo.add, serving=False)
+
+    def blocking() -> None:
+        with PolicyClient(target(server)) as client:
+            client.wait_ready(30)
+
+    async with AsyncPolicyClient(target(server)) as client:
+        waits = asyncio.gather(client.wait_ready(30), asyncio.to_thread(blocking))
+        await asyncio.sleep(0)
+        await server.set_serving(True)
+        await waits
+
+
+@pytest.mark.parametrize("listening", [True, False])
+async def test_waiting_in_vain_is_told(serve: Serve, echo: Echo, listening: bool) -> None:
+    port = (await serve(echo.add, serving=False)).port if listening else free_port()
+
+    def blocking() -> None:
+        with PolicyClient(f"127.0.0.1:{port}") as client:
+            client.wait_ready(0.2)
+
+    async with AsyncPolicyClient(f"127.0.0.1:{port}") as client:
+        for wait in (client.wait_ready(0.2), asyncio.to_thread(blocking)):
+            with pytest.raises(UnavailableError, match=r"not ready within 0\.2 s"):
+                await wait
+
+
+def test_uploads_and_rollbacks_are_never_repeated_by_the_channel() -> None:
+    final, retried = service_config("localhost:1")["methodConfig"]
+    assert "retryPolicy" not in final
+    assert [name["method"] for name in final["name"]] == ["UploadPush", "Rollback"]
+    assert retried["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+
+
+def test_calls_spread_over_replicas_behind_a_name() -> None:
+    assert service_config("dns:///policy:8000")["loadBalancingConfig"] == [{"round_robin": {}}]
+    assert "loadBalancingConfig" not in service_config("127.0.0.1:8000")
+
+
+@pytest.mark.slow
+def test_a_frozen_server_is_noticed(tmp_path: Path) -> None:
+    program = Path(__file__).parents[1] / "server" / "small_service.py"
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, str(program), "--set", f"small.server.port={port}"], stderr=subprocess.DEVNULL
+    )
+    try:
+        with PolicyClient(f"127.0.0.1:{port}", timeout_seconds=120) as client:
+            client.wait_ready(60)
+            assert client.model().model == "small"
+            process.send_signal(signal.SIGSTOP)
+            _expect(UnavailableError, client.model)
+            process.send_signal(signal.SIGCONT)
+            client.wait_ready(60)
+            assert client.model().model == "small"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _expect(kind: type[PilothouseError], call: Callable[[], object]) -> None:
+    with pytest.raises(kind):
+        call()
