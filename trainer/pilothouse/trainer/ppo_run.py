@@ -93,12 +93,12 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
         run_dir = stack.enter_context(RunDir(config.run.folder / config.run.name))
         stack.enter_context(serving(control, config.server))
         clients = stack.enter_context(Clients.connected(config.services))
-        loop = stack.enter_context(_prepared(config, run_dir, clients, control, signals, observer))
+        loop = stack.enter_context(prepared(config, run_dir, clients, control, signals, observer))
         return loop.run()
 
 
 @contextmanager
-def _prepared(
+def prepared(
     config: PpoRunConfig,
     run_dir: RunDir,
     clients: Clients,
@@ -106,6 +106,11 @@ def _prepared(
     signals: StopSignals,
     observer: Observer,
 ) -> Iterator[PpoLoop]:
+    """Loads or restores everything and yields the loop, ready to run; ends what it started on exit.
+
+    Raises:
+        ConfigError, DivergedRunError, UnavailableError: As `run_ppo`.
+    """
     run = config.run
     checkpoints = CheckpointStore(run_dir.checkpoints_folder, keep_last=run.keep_last)
     checkpoint = checkpoints.latest()
