@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from blake3 import blake3
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -86,15 +87,28 @@ def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTraine
         dtype: Of the parameters.
 
     Raises:
-        ConfigError: The files cannot be read as such a model.
+        ConfigError: The files cannot be read as such a model, or some of its weights are missing.
     """
     quiet()
     try:
-        model: PreTrainedModel = factory.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        model: PreTrainedModel
+        model, report = factory.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"the model in {folder} cannot be loaded: {error}") from error
+    # transformers would go on with random values where weights are missing.
+    wrong = sorted({*report["missing_keys"], *report["unexpected_keys"]})
+    if wrong:
+        raise ConfigError(
+            f"the weights in {folder} are not those of a {type(model).__name__} "
+            f"(missing or unexpected: {', '.join(wrong[:5])}); give a folder of that kind of model"
+        )
     model.eval()
     return model
 
