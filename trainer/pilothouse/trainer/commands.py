@@ -76,8 +76,9 @@ def evaluate(
     from dataclasses import asdict
 
     from pilothouse.config import load
-    from pilothouse.trainer.evaluate import INDEPENDENT_MEASURE, EvaluationConfig
+    from pilothouse.trainer.evaluate import INDEPENDENT_MEASURE
     from pilothouse.trainer.evaluate import evaluate as run_evaluation
+    from pilothouse.trainer.evaluation_config import EvaluationConfig
 
     settings = load(EvaluationConfig, "evaluation", file=config, overrides=overrides or ())
     found = run_evaluation(settings)
@@ -114,7 +115,12 @@ def demo(
     from pilothouse.trainer.demo.run import run_demo
 
     folder = out or Path("runs") / ("demo-tiny" if tiny else "demo")
-    passed = run_demo(folder, tiny=tiny, seed=seed, console=Console())
+    console = Console()
+    try:
+        passed = run_demo(folder, tiny=tiny, seed=seed, console=console)
+    except KeyboardInterrupt:
+        console.print("Stopped. What was done is kept: the same command goes on from there.")
+        raise typer.Exit(130) from None
     raise typer.Exit(0 if passed else 1)
 
 

@@ -1,5 +1,6 @@
 """The trainer's configuration sections."""
 
+from pilothouse.trainer.evaluation_config import EvaluationConfig
 from pilothouse.trainer.fit_config import FitConfig, RewardModelConfig, SftConfig
 from pilothouse.trainer.ppo.config import OptimiserConfig
 from pilothouse.trainer.run_config import PpoRunConfig
@@ -7,4 +8,4 @@ from pilothouse.trainer.run_config import PpoRunConfig
 PpoConfig = PpoRunConfig
 """Section ``ppo``: the PPO step and the run around it."""
 
-__all__ = ["FitConfig", "OptimiserConfig", "PpoConfig", "PpoRunConfig", "RewardModelConfig", "SftConfig"]
+__all__ = ["EvaluationConfig", "FitConfig", "OptimiserConfig", "PpoConfig", "PpoRunConfig", "RewardModelConfig", "SftConfig"]

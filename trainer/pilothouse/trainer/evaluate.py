@@ -9,47 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
 from pilothouse.client import Completion, PolicyClient, ReferenceClient, RewardClient, SamplingParams
-from pilothouse.config import Config
 from pilothouse.errors import ConfigError
 from pilothouse.models.text import TextCodec
 from pilothouse.tensors import Floats
 from pilothouse.trainer.data.encode import EncodedPrompt, encode_prompts
 from pilothouse.trainer.data.records import read_prompts
+from pilothouse.trainer.evaluation_config import EvaluationConfig
 from pilothouse.trainer.prompts import sampling_seed
-from pilothouse.trainer.run_config import ServicesConfig
 from pilothouse.trainer.statistics import Interval, mean_interval
 from pilothouse.trainer.summary import Comparison
 
 INDEPENDENT_MEASURE = "VADER compound"
 """Sentiment in [-1, 1] from a lexicon that people rated (Hutto & Gilbert 2014); nothing is trained on it."""
-
-
-class EvaluationConfig(Config):
-    """One evaluation."""
-
-    prompts: tuple[Path, ...] = ()
-    """Held-out JSONL or Parquet files with a ``prompt`` column; one at least."""
-    model: str = "tiny"
-    """Folder whose tokenizer reads the prompts: that of the served policy."""
-    max_prompts: int = Field(default=256, ge=1)
-    """Prompts taken from the start of the files."""
-    max_prompt_tokens: int = Field(default=512, ge=1)
-    """Longer prompts are left out."""
-    max_new_tokens: int = Field(default=64, ge=1)
-    """Longest response."""
-    temperature: float = Field(default=0.01, ge=0)
-    """Of sampling. Near 0 judges the policy's best guess; 1 judges what it does in training."""
-    kl_temperature: float = Field(default=1.0, gt=0)
-    """Temperature at which policy and reference are compared; that of training."""
-    seed: int = Field(default=0, ge=0)
-    """Of sampling."""
-    independent: bool = True
-    """Also judge texts by VADER."""
-    services: ServicesConfig = ServicesConfig()
-    """Where the services are."""
 
 
 @dataclass(frozen=True, slots=True)

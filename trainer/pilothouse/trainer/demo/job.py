@@ -16,7 +16,8 @@ from pilothouse.trainer.demo.results import EVALUATION_FILE, TITLES, Results
 from pilothouse.trainer.demo.services import running
 from pilothouse.trainer.demo.stages import Outputs, Stage, Stages
 from pilothouse.trainer.display import Display, Line
-from pilothouse.trainer.evaluate import EvaluationConfig, evaluate
+from pilothouse.trainer.evaluate import evaluate
+from pilothouse.trainer.evaluation_config import EvaluationConfig
 from pilothouse.trainer.fit_config import RewardModelConfig, SftConfig
 from pilothouse.trainer.learner_files import POLICY
 from pilothouse.trainer.ppo_display import PpoLine

