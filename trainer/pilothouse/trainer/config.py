@@ -8,4 +8,12 @@ from pilothouse.trainer.run_config import PpoRunConfig
 PpoConfig = PpoRunConfig
 """Section ``ppo``: the PPO step and the run around it."""
 
-__all__ = ["EvaluationConfig", "FitConfig", "OptimiserConfig", "PpoConfig", "PpoRunConfig", "RewardModelConfig", "SftConfig"]
+__all__ = [
+    "EvaluationConfig",
+    "FitConfig",
+    "OptimiserConfig",
+    "PpoConfig",
+    "PpoRunConfig",
+    "RewardModelConfig",
+    "SftConfig",
+]
