@@ -200,3 +200,20 @@ def test_the_whole_chain_from_scores_to_gradients_equals_the_oracle(case: Case) 
     close(returns, raw + case.flat["old_values"])
     assert logprobs.grad is not None
     close(logprobs.grad, np.where(held, 0.0, -advantage * ratio * o_weights) / len(ratio))
+
+
+@given(cases())
+@settings(deadline=None)
+def test_checklist_42_importance_weights_equal_their_definitions(case: Case) -> None:
+    def weights(mode: str) -> Tensor:
+        config = PpoConfig.model_validate({"importance": mode})
+        return importance_weights(case["proximal"], case["behaviour"], case.tensor_lengths, config)
+
+    ratios = np.exp(case.flat["proximal"] - case.flat["behaviour"])
+    close(weights("token"), np.minimum(ratios, 2.0))
+    close(weights("mask"), ((ratios >= 0.5) & (ratios <= 2.0)).astype(float))
+    means = [float(np.exp(np.log(row).mean())) for row in case.rows(ratios)]
+    assume(all(abs(mean - edge) > 1e-9 for mean in means for edge in (0.99, 1.01)))
+    kept = [np.full(n, float(0.99 <= mean <= 1.01)) for n, mean in zip(case.lengths, means, strict=True)]
+    close(weights("sequence"), np.concatenate(kept))
+    close(weights("off"), np.ones(len(ratios)))

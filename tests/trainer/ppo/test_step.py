@@ -46,7 +46,7 @@ def test_a_step_reports_every_name_of_trl_and_counts_on(world: Any) -> None:
 
 def test_the_policy_learns_what_is_rewarded(world: Any) -> None:
     learner = world.learner(kl={"placement": "off"}, value={"learning_rate": 0})
-    learner.value.model.score_weight.data.zero_()  # without a critic's noise every token of a row is rewarded alike
+    learner.value.model.score_weight.data.zero_()  # no critic: every token of a row is rewarded alike
     batch = world.batch(learner, scores=np.array([1, -1] * 4, np.float32))
     signs = np.repeat(batch.scores, batch.response_lengths)
     for _ in range(5):
