@@ -50,7 +50,6 @@ class Server:
         self._names: list[str] = [""]
         self._serving = False
         self._http = HttpPort(lambda: self._serving)
-        self._stopped = asyncio.Event()
 
     def services(self, *full_names: str) -> None:
         """Names the services, for example ``pilothouse.v1.PolicyService``, to health and reflection."""
@@ -115,7 +114,6 @@ class Server:
         await self.grpc.stop(grace_seconds)
         await self._http.stop()
         _remove_port_file(self.config.port_file)
-        self._stopped.set()
 
     async def run_until_signal(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once."""
