@@ -4,7 +4,7 @@ import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -14,6 +14,10 @@ from pilothouse.errors import ConfigError
 
 GROUP = "pilothouse.commands"
 """Entry-point group of commands: ``name = "module:function"``, or a ``typer.Typer``."""
+
+# Rich's own markup would swallow "[sft]" in a help text.
+_HELP_MARKUP: Final = "markdown"
+_COMPLETION = ("install_completion", "show_completion")
 
 BUILT_IN: dict[str, tuple[str, str]] = {
     "up": ("pilothouse.cli.stack:up", "Starts the services on this machine."),
@@ -85,9 +89,10 @@ def as_command(found: Callable[..., Any] | typer.Typer, name: str) -> Any:
         ConfigError: It is neither.
     """
     if isinstance(found, typer.Typer):
+        found.rich_markup_mode = _HELP_MARKUP
         command: Any = get_command(found)
     elif inspect.isfunction(found):
-        app = typer.Typer(add_completion=False)
+        app = typer.Typer(add_completion=False, rich_markup_mode=_HELP_MARKUP)
         app.command(name)(found)
         command = get_command(app)
     else:
@@ -96,6 +101,8 @@ def as_command(found: Callable[..., Any] | typer.Typer, name: str) -> Any:
             "function or a typer.Typer"
         )
     command.name = name
+    # Completion is installed for the program, not for one of its commands.
+    command.params = [param for param in command.params if param.name not in _COMPLETION]
     return command
 
 

@@ -20,7 +20,7 @@ _EPILOG = (
 app = typer.Typer(
     cls=LazyGroup,
     invoke_without_command=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -24,6 +24,8 @@ Services = Annotated[
 Foreground = Annotated[
     bool, typer.Option("--foreground", help="Stay, show what happens, and stop the services on Ctrl-C.")
 ]
+_VERSION_WIDTH = 22
+
 Grace = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0, help="Time to finish before everything is killed."),
@@ -118,7 +120,12 @@ def _show(state: StackState, probes: Sequence[Probe]) -> None:
             str(service.pid or "-"),
             Text("\n".join(f"{name} {target}" for name, target in service.targets.items())),
             Text(answer.model or answer.error or "-"),
-            Text(answer.version or "-"),
+            Text(_short(answer.version) or "-"),
             str(service.restarts),
         )
     console().print(rows)
+
+
+def _short(version: str) -> str:
+    """Cuts a digest for people; --json has all of it."""
+    return version if len(version) <= _VERSION_WIDTH else f"{version[:_VERSION_WIDTH]}…"

@@ -42,7 +42,9 @@ def check_folder(key: str, name: str) -> Finding:
     folder = Path(name)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        return Finding(check, "error", f"{folder} {what}", f"set {key} to a model folder, or to tiny")
+        return Finding(
+            check, "error", f"{folder} {what}", f"set {key} to a model folder, or train that model first"
+        )
     if not os.access(folder, os.R_OK | os.X_OK):
         return Finding(check, "error", f"{folder} cannot be read", f"chmod u+rx {folder}")
     return _check_files(check, folder)
