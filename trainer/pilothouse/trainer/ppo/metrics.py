@@ -1,12 +1,12 @@
 """What a step reports, under TRL's names where TRL has one.
 
-Means are over valid tokens or responses of all ranks. ``objective/*`` describe the rollout: KL to the reference,
-entropy (-log-prob), KL reward and total reward, each summed over a response; scores as the reward model gave them
-and (``shaped_scores``) as they were rewarded. ``policy/*``, ``loss/*`` and ``val/*`` are means over every minibatch
-of every epoch; ``val/num_eos_tokens`` counts responses that ended by themselves. ``gap/*`` compares engine and
-trainer in nats, ``staleness/*`` is in weight versions, ``response/*`` in tokens, ``kl/k*`` are nats per token,
-``kl/beta`` is the price of a nat. ``eps`` is episodes per second since the step before. During the critic's warm-up
-there is no ``policy/*``.
+Means are over valid tokens or responses of all ranks. ``objective/*`` describe the rollout: KL to the
+reference, entropy (-log-prob), KL reward and total reward, each summed over a response; scores as the reward
+model gave them and (``shaped_scores``) as they were rewarded. ``policy/*``, ``loss/*`` and ``val/*`` are
+means over every minibatch of every epoch; ``val/num_eos_tokens`` counts responses that ended by themselves.
+``gap/*`` compares engine and trainer in nats, ``staleness/*`` is in weight versions, ``response/*`` in
+tokens, ``kl/k*`` are nats per token, ``kl/beta`` is the price of a nat. ``eps`` is episodes per second since
+the step before. During the critic's warm-up there is no ``policy/*``.
 """
 
 import torch
