@@ -110,8 +110,8 @@ class RowMaker:
 
 def join_texts(codec: TextCodec, prompt: str, response: str) -> Tokens:
     """Returns prompt and response as one sequence that ends in EOS, int32 of shape [tokens]."""
-    parts = [codec.encode(prompt), codec.encode(response, special_tokens=False), [codec.eos_id]]
-    return np.concatenate(parts).astype(np.int32)
+    end = np.array([codec.eos_id], dtype=np.int32)
+    return np.concatenate([codec.encode(prompt), codec.encode(response, special_tokens=False), end])
 
 
 def _within(backend: Backend, rows: list[Row]) -> list[Row]:

@@ -33,6 +33,7 @@ class OnnxBackend(Backend):
     """An exported reward model: ``input_ids`` int64 [B, T], ``lengths`` int64 [B], ``score`` float32 [B]."""
 
     kind = "onnx"
+    codec: TextCodec
 
     def __init__(
         self,
