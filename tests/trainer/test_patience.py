@@ -41,7 +41,7 @@ def test_a_lost_service_is_waited_for_with_a_countdown_and_the_call_repeated() -
 
 
 def test_patience_ends_with_what_would_help() -> None:
-    patience = Patience({"policy": Flaky(10**9)}, wait_seconds=0.3)
+    patience = Patience({"policy": Flaky(10**9)}, wait_seconds=0.3, on_wait=lambda name, left: None)
     with pytest.raises(UnavailableError, match=r"policy did not come back within 0.3 s .*gone.*resume"):
         patience.call("policy", Work(UnavailableError("gone")))
 
@@ -49,5 +49,5 @@ def test_patience_ends_with_what_would_help() -> None:
 def test_an_answer_that_is_an_error_is_not_repeated() -> None:
     work = Work(ScoringFailedError("no"))
     with pytest.raises(ScoringFailedError):
-        Patience({"reward": Flaky(0)}, wait_seconds=60).call("reward", work)
+        Patience({"reward": Flaky(0)}, wait_seconds=60, on_wait=print).call("reward", work)
     assert work.calls == 1

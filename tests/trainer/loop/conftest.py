@@ -26,9 +26,10 @@ from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.tiny import tiny_model
 from pilothouse.tensors import Floats, Tokens
+from pilothouse.trainer.clients import Clients
 from pilothouse.trainer.control import RunControl, StopSignals
 from pilothouse.trainer.loop import Observer, PpoLoop
-from pilothouse.trainer.ppo_run import Clients, prepared
+from pilothouse.trainer.ppo_run import prepared
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
 

@@ -5,7 +5,7 @@ Any thread may call.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -133,6 +133,14 @@ class RunControl:
             listeners = list(self._listeners.values())
         for listener in listeners:
             listener()
+
+    def restored(self, step: int, rows: Sequence[Mapping[str, float | None]], *, epoch: int) -> None:
+        """Shows where a run begins, with the rows of its log so far; null stands for NaN. The loop's."""
+        with self._lock:
+            for row in rows:
+                metrics = {name: number for name, number in row.items() if number is not None}
+                self._rows.append((int(metrics.pop("step")), metrics))
+        self.update(step=step, epoch=epoch)
 
     def add_row(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows the metrics of a finished step. The loop's."""

@@ -1,10 +1,10 @@
 """The online PPO loop. `PpoLoop.step` is the life of one step; everything else here keeps it safe."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
@@ -18,6 +18,7 @@ from pilothouse.trainer.ledger import Ledger, batch_digest
 from pilothouse.trainer.metrics import VERSION, MetricsLog
 from pilothouse.trainer.ppo.batch import RolloutBatch
 from pilothouse.trainer.ppo.step import PpoLearner
+from pilothouse.trainer.pretraining import Pretraining
 from pilothouse.trainer.prompts import PromptCursor
 from pilothouse.trainer.publisher import Publisher
 from pilothouse.trainer.rollout import Rollout, RolloutMaker
@@ -38,7 +39,8 @@ class Observer:
         """A step is done."""
 
     def on_wait(self, service: str, seconds_left: float) -> None:
-        """A lost service is waited for."""
+        """A lost service is waited for; called about once a second."""
+        _log.warning("waiting for service", service=service, seconds_left=round(seconds_left))
 
     def on_checkpoint(self, folder: Path, step: int) -> None:
         """A checkpoint is durable."""
@@ -64,8 +66,12 @@ class Crew:
     publisher: Publisher
     cursor: PromptCursor
     codec: TextCodec
-    pretraining: Callable[[int], Sequence[Any]]
-    """Text, each int32 [length >= 2], for the PPO-ptx loss of a step; empty for none."""
+    pretraining: Pretraining | None
+    """Text for the PPO-ptx loss; None without it."""
+
+    def close(self) -> None:
+        """Ends rollouts that run ahead."""
+        self.rollouts.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +130,7 @@ class PpoLoop:
             rollout = crew.rollouts.collect()
         batch = as_batch(rollout.samples)
         learning = time.perf_counter()
-        metrics = crew.learner.step(batch, crew.pretraining(number))
+        metrics = crew.learner.step(batch, crew.pretraining.of_step(number) if crew.pretraining else ())
         record.ledger.trained(number, batch.sample_ids, version=number - 1, digest=_digest(batch))
         self._commit(number, rollout)
         metrics |= rollout.metrics | {
@@ -187,7 +193,7 @@ class PpoLoop:
     def _settle(self, why: str) -> Saved:
         """Ends the rollouts, undoes draws from which nothing was learned, and saves."""
         crew = self._crew
-        crew.rollouts.close()
+        crew.close()
         if crew.cursor.next_draw != self._next_draw:
             self._record.ledger.rewind(
                 step=crew.learner.updates, next_draw=self._next_draw, epoch=crew.learner.epoch, why=why

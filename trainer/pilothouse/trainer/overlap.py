@@ -53,7 +53,7 @@ class AsyncRollouts:
         return Rollout(kept, next_draw, metrics)
 
     def close(self) -> None:
-        """Cancels what runs ahead; its samples are never used. Nothing is written to the ledger after this."""
+        """Cancels what runs ahead; its samples are never used. The ledger hears no more of it."""
         self._closing.set()
         self._judges.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=True, cancel_futures=True)

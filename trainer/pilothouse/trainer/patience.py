@@ -40,7 +40,7 @@ class Patience:
         services: Mapping[str, Reachable],
         *,
         wait_seconds: float,
-        on_wait: Callable[[str, float], None] | None = None,
+        on_wait: Callable[[str, float], None],
     ) -> None:
         """Prepares waiting.
 
@@ -51,7 +51,7 @@ class Patience:
         """
         self._services = services
         self._wait_seconds = wait_seconds
-        self._on_wait = on_wait or _log_wait
+        self._on_wait = on_wait
 
     def call(self, service: str, work: Callable[[], Result]) -> Result:
         """Returns what ``work`` returns, calling it again each time the service was lost and is back.
@@ -87,7 +87,3 @@ class Patience:
             f"{service} did not come back within {self._wait_seconds:g} s ({error}); start it again and "
             "resume the run, nothing is lost"
         ) from error
-
-
-def _log_wait(service: str, seconds_left: float) -> None:
-    _log.warning("waiting for service", service=service, seconds_left=round(seconds_left))

@@ -63,6 +63,10 @@ class PromptCursor:
         first, self.next_draw = self.next_draw, self.next_draw + count
         return [self._at(number) for number in range(first, self.next_draw)]
 
+    def first(self, count: int) -> list[Tokens]:
+        """Returns the tokens of the first prompts of the data, whatever has been drawn."""
+        return [prompt.tokens for prompt in self._prompts[:count]]
+
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""
         return {"next_draw": self.next_draw, "prompts_digest": self._digest, "seed": self._seed}

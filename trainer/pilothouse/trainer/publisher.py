@@ -162,9 +162,9 @@ class Publisher:
         gap = float(np.abs(mine - theirs).max()) if len(mine) == len(theirs) else float("inf")
         if not gap <= self._config.read_back_tolerance_nats:
             raise ReadBackError(
-                f"after the push the policy's log-probs differ from the trainer's by {gap:.3g} nats, the limit "
-                f"is {self._config.read_back_tolerance_nats:g}; check that both use the same model and dtype, "
-                "or raise ppo.publish.read_back_tolerance_nats"
+                f"after the push the policy's log-probs differ from the trainer's by {gap:.3g} nats, the "
+                f"limit is {self._config.read_back_tolerance_nats:g}; check that both use the same model and "
+                "dtype, or raise ppo.publish.read_back_tolerance_nats"
             )
         return gap
 

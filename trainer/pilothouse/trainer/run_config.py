@@ -64,6 +64,17 @@ class RolloutConfig(Config):
     """Whether rollouts overlap training."""
 
 
+class PretrainingConfig(Config):
+    """Text for the PPO-ptx loss; read only where ``pretraining_coefficient`` is above 0."""
+
+    texts: tuple[Path, ...] = ()
+    """JSONL or Parquet files with a ``text`` column, or with demonstrations."""
+    texts_per_step: int = Field(default=128, ge=1)
+    """Texts of one step (InstructGPT: eight times the episodes)."""
+    max_tokens: int = Field(default=512, ge=2)
+    """Longer texts are left out."""
+
+
 class ServicesConfig(Config):
     """Where the services are and how patient the trainer is with them."""
 
@@ -110,6 +121,8 @@ class PpoRunConfig(PpoConfig):
     """The run directory."""
     rollout: RolloutConfig = RolloutConfig()
     """How samples are made."""
+    pretraining: PretrainingConfig = PretrainingConfig()
+    """Text for the PPO-ptx loss."""
     services: ServicesConfig = ServicesConfig()
     """Where the services are."""
     publish: PublishConfig = PublishConfig()
