@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ def _convert(source: Path, folder: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, struct.error) as error:
         raise ConfigError(f"{source} cannot be read as a causal language model: {error}") from error
     finally:
         transformers_logging.set_verbosity(level)
