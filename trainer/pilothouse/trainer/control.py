@@ -154,12 +154,12 @@ class RunControl:
             with self._lock:
                 waiting, self._waiting = self._waiting, []
                 paused = self._paused and not self._stopping
+            self._show("paused" if paused else "running")
             if waiting:
                 _settle(waiting, save)
                 continue
             if self.stopping:
                 return False
-            self._show("paused" if paused else "running")
             if not paused:
                 return True
             with self._lock:

@@ -66,8 +66,9 @@ def read_learner(folder: Path, learner: PpoLearner) -> None:
     Raises:
         CorruptCheckpointError: A file or a tensor is missing or does not fit the models and settings.
     """
+    device = str(next(iter(learner.policy.parameters.values())).device)
     try:
-        tensors = load_file(folder / _OPTIMISER)
+        tensors = load_file(folder / _OPTIMISER, device=device)
         numbers = json.loads((folder / _LEARNER).read_text())
         random = base64.b64decode(json.loads((folder / _RANDOM).read_text())["torch"])
     except (OSError, ValueError, KeyError) as error:
