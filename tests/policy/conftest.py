@@ -100,7 +100,9 @@ def request_of(
     return request, collector
 
 
-def generate(engine: PolicyEngine, prompts: Sequence[Tokens], sampling: Sampling, **more: object) -> list[Completed]:
+def generate(
+    engine: PolicyEngine, prompts: Sequence[Tokens], sampling: Sampling, **more: object
+) -> list[Completed]:
     """Runs one request to its end."""
     request, collector = request_of(prompts, sampling, **more)  # type: ignore[arg-type]
     engine.submit(request)

@@ -28,6 +28,7 @@ class Service:
     weights: weights_pb2_grpc.WeightsServiceAsyncStub
     servers: list[Server]
     registry: CollectorRegistry
+    channel: grpc.aio.Channel
 
     async def generate(self, prompts: list[Any], n: int = 1, seeds: list[int] | None = None, **sampling: Any):
         """Returns the completions in order of prompt and sample."""
@@ -51,7 +52,11 @@ class Service:
 
 
 def generate_request(
-    prompts: list[Any], n: int = 1, seeds: list[int] | None = None, stream_tokens: bool = False, **sampling: Any
+    prompts: list[Any],
+    n: int = 1,
+    seeds: list[int] | None = None,
+    stream_tokens: bool = False,
+    **sampling: Any,
 ) -> policy_pb2.GenerateRequest:
     request = policy_pb2.GenerateRequest(
         n=n, sampling=policy_pb2.SamplingParams(**sampling), stream_tokens=stream_tokens
@@ -79,6 +84,7 @@ async def serving(**settings: Any) -> AsyncIterator[Service]:
                 weights_pb2_grpc.WeightsServiceStub(two),
                 list(servers),
                 registry,
+                one,
             )
         for server in servers:
             await server.abort()

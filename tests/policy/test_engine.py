@@ -90,8 +90,7 @@ def test_a_seeded_request_gives_the_same_alone_and_in_a_crowd(tiny_engine: Polic
     prompts = random_prompts(20, seed=2)
     sampling = Sampling(max_new_tokens=64)
     alone = [
-        generate(tiny_engine, [prompt], sampling, n=8, seeds=[seed])
-        for seed, prompt in enumerate(prompts)
+        generate(tiny_engine, [prompt], sampling, n=8, seeds=[seed]) for seed, prompt in enumerate(prompts)
     ]
     crowd, collectors = [], []
     for seed, prompt in enumerate(prompts):
@@ -119,7 +118,9 @@ def test_samples_of_one_prompt_differ_and_compute_the_prompt_once(
         tiny_engine.runner, "_prefill", lambda prompts: (computed.append(len(prompts)), prefill(prompts))
     )
     prompt = random_prompts(1, seed=3)[0]
-    completions = generate(tiny_engine, [prompt], Sampling(max_new_tokens=12), n=30)  # more than there are slots
+    completions = generate(
+        tiny_engine, [prompt], Sampling(max_new_tokens=12), n=30
+    )  # more than there are slots
     assert computed == [1]
     assert len({tuple(entry.tokens) for entry in completions}) == 30
     for entry in completions:
@@ -248,7 +249,9 @@ def test_a_listener_that_fails_is_cancelled(tiny_engine: PolicyEngine) -> None:
     def fail(update: Update) -> None:
         raise RuntimeError("gone")
 
-    request, collector = request_of(random_prompts(1), Sampling(max_new_tokens=200), stream=True, on_update=fail)
+    request, collector = request_of(
+        random_prompts(1), Sampling(max_new_tokens=200), stream=True, on_update=fail
+    )
     tiny_engine.submit(request)
     assert generate(tiny_engine, random_prompts(3), Sampling(max_new_tokens=5))
     assert not collector.completed

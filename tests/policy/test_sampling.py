@@ -86,7 +86,11 @@ def test_logprobs_are_after_temperature_and_before_cuts() -> None:
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_a_stream_depends_on_seed_and_sample_only(seed: int, sample: int) -> None:
-    one, same, other = UniformStream(seed, sample), UniformStream(seed, sample), UniformStream(seed, sample + 1)
+    one, same, other = (
+        UniformStream(seed, sample),
+        UniformStream(seed, sample),
+        UniformStream(seed, sample + 1),
+    )
     first = [one.draw() for _ in range(100)]
     assert first == [same.draw() for _ in range(100)]
     assert first != [other.draw() for _ in range(100)]
@@ -96,7 +100,14 @@ def test_a_stream_depends_on_seed_and_sample_only(seed: int, sample: int) -> Non
 def test_a_row_draws_the_same_beside_other_rows() -> None:
     logits = torch.randn(6, 1000, generator=torch.Generator().manual_seed(3))
     sampling = Sampling(temperature=0.9, top_p=0.95)
-    mixed = [Sampling(temperature=0), Sampling(top_k=3), Sampling(), sampling, Sampling(temperature=3), sampling]
+    mixed = [
+        Sampling(temperature=0),
+        Sampling(top_k=3),
+        Sampling(),
+        sampling,
+        Sampling(temperature=3),
+        sampling,
+    ]
     crowd = [FakeRow(entry, UniformStream(index, 0)) for index, entry in enumerate(mixed)]
     together = Sampler(6, 1000, CPU).draw(logits.clone(), crowd)
     alone = Sampler(1, 1000, CPU).draw(logits[3:4].clone(), [FakeRow(sampling, UniformStream(3, 0))])

@@ -7,10 +7,13 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from pilothouse import tensors
+from pilothouse.errors import InternalError
 from pilothouse.models.text import TextCodec
+from pilothouse.policy.runner import ModelRunner
 from pilothouse.v1 import policy_pb2, tensor_pb2
 
 from .served import Service, generate_request, reason_of, serving
@@ -58,7 +61,9 @@ async def test_stop_strings_cut_the_text_but_not_the_tokens(service: Service) ->
 
 
 async def test_streamed_chunks_hold_the_tokens_of_the_completions(service: Service) -> None:
-    request = generate_request(["the", "a good film"], n=2, stream_tokens=True, max_new_tokens=6, ignore_eos=True)
+    request = generate_request(
+        ["the", "a good film"], n=2, stream_tokens=True, max_new_tokens=6, ignore_eos=True
+    )
     streamed: dict[tuple[int, int], list[int]] = {}
     whole: dict[tuple[int, int], list[int]] = {}
     async for event in service.policy.Generate(request):
@@ -69,7 +74,9 @@ async def test_streamed_chunks_hold_the_tokens_of_the_completions(service: Servi
                 streamed.setdefault(tuple(row), []).extend(new.tolist())
         else:
             entry = event.completion
-            whole[entry.prompt_index, entry.sample_index] = np.frombuffer(entry.tokens.data, np.int32).tolist()
+            whole[entry.prompt_index, entry.sample_index] = np.frombuffer(
+                entry.tokens.data, np.int32
+            ).tolist()
     assert streamed == whole
     assert len(whole) == 4
 
@@ -230,7 +237,10 @@ async def test_a_caller_that_leaves_frees_its_slots(service: Service) -> None:
             await call.read()
         call.cancel()
         await until_idle(service)
-        assert service.registry.get_sample_value("pilothouse_policy_completions_total", {"reason": "length"}) is None
+        assert (
+            service.registry.get_sample_value("pilothouse_policy_completions_total", {"reason": "length"})
+            is None
+        )
 
 
 async def test_a_reader_that_stops_reading_holds_up_nobody(service: Service) -> None:
@@ -246,16 +256,13 @@ async def test_a_reader_that_stops_reading_holds_up_nobody(service: Service) -> 
 async def test_an_engine_crash_makes_health_not_serving_and_ends_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from pilothouse.errors import InternalError
-    from pilothouse.policy.runner import ModelRunner
-
     raised: list[int] = []
     monkeypatch.setattr("signal.raise_signal", raised.append)
 
     def crash(*_: object) -> None:
         raise RuntimeError("device lost")
 
-    with pytest.raises(InternalError, match="crashed"):
+    async def crash_while_serving() -> None:
         async with serving() as service:
             monkeypatch.setattr(ModelRunner, "decode", crash)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -264,4 +271,9 @@ async def test_an_engine_crash_makes_health_not_serving_and_ends_the_process(
             async with asyncio.timeout(10):
                 while not raised:
                     await asyncio.sleep(0.01)
-            assert not service.servers[0]._serving
+            health = health_pb2_grpc.HealthStub(service.channel)
+            answer = await health.Check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+    with pytest.raises(InternalError, match="crashed"):
+        await crash_while_serving()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pilothouse.models.weights import DecoderWeights, Linear, Norm
+from pilothouse.models.weights import DecoderWeights, LayerWeights, Linear, Norm
 
 
 class Place(NamedTuple):
@@ -50,8 +50,8 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
 
     Args:
         weights: The pattern.
-        unchanged: Names of parameters that stay as they are. Memory that only they use is shared, not allocated;
-            the rest of them must be copied like any other parameter.
+        unchanged: Names of parameters that stay as they are. Memory that only they use is shared, not
+            allocated; the rest of them must be copied like any other parameter.
     """
     changed = {
         place.view.untyped_storage().data_ptr()
@@ -67,7 +67,7 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
             return memo.setdefault(id(part), torch.empty_like(part))
         if isinstance(part, tuple):
             return tuple(fresh(item) for item in part)
-        if isinstance(part, Linear | Norm) or (dataclasses.is_dataclass(part) and part is not weights.spec):
+        if isinstance(part, DecoderWeights | LayerWeights | Linear | Norm):
             values = {field.name: fresh(getattr(part, field.name)) for field in dataclasses.fields(part)}
             return type(part)(**values)
         return part
@@ -76,24 +76,19 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
     return result
 
 
-def copy_in_pieces(source: Tensor, place: Place, piece_bytes: int) -> Iterator[None]:
-    """Stores a parameter, at most about ``piece_bytes`` between two yields.
+def store_rows(values: Tensor, place: Place, first_row: int) -> None:
+    """Stores some rows (of the first axis) of a parameter.
 
     Args:
-        source: The parameter in transformers' shape, any float dtype.
-        place: Where it goes.
-        piece_bytes: Size of one piece in the engine's dtype.
+        values: Flat, any float dtype, whole rows of the parameter in transformers' shape.
+        place: Where the parameter lies.
+        first_row: Of ``values``.
     """
-    target = place.view
-    if target.dim() == 2 and target.stride(0) < target.stride(1):
-        source, target = source.t(), target.t()  # write along the storage's rows
-    rows = max(1, piece_bytes // max(1, target[0].numel() * target.element_size()))
-    for start in range(0, len(target), rows):
-        piece = target[start : start + rows]
-        piece.copy_(source[start : start + rows])
-        if place.offset:
-            piece.add_(place.offset)
-        yield
+    rows = place.view.view(1) if place.view.dim() == 0 else place.view
+    target = rows[first_row : first_row + values.numel() // max(1, rows[0].numel())]
+    target.copy_(values.view(target.shape))
+    if place.offset:
+        target.add_(place.offset)
 
 
 def shapes(weights: DecoderWeights) -> Mapping[str, tuple[int, ...]]:

@@ -1,17 +1,17 @@
 """Builds the next weights beside those that serve, in pieces that fit between two decode steps."""
 
-from collections.abc import Generator, Iterator, Set
+from collections.abc import Generator, Set
 
 import torch
 from blake3 import blake3
 
 from pilothouse.errors import CorruptPushError, NonFiniteWeightsError
-from pilothouse.models.layout import Place, allocate, copy_in_pieces, places
+from pilothouse.models.layout import allocate, places, store_rows
 from pilothouse.models.weights import DecoderWeights
-from pilothouse.policy.manifest import Bytes, Entry
+from pilothouse.policy.manifest import Piece
 
 PIECE_BYTES = 2 * 2**20
-"""Hashed, checked or copied at a time: a millisecond or two on one core."""
+"""Hashed, checked and copied at a time: a few milliseconds on one core."""
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What a pushed tensor may hold; it is converted to the engine's dtype."""
 
@@ -30,34 +30,36 @@ class WeightBuild:
         self._current = places(current)
         self._places = places(self.weights)
         self._unchanged = unchanged
+        self._hasher = blake3()  # of the tensor that is arriving
+        self._finite = True
 
     def inherit(self) -> Generator[None, None, None]:
-        """Copies unchanged parameters that share their memory with changed ones; the others are shared already."""
+        """Copies unchanged parameters whose memory holds changed ones too; the others are shared already."""
         for name in sorted(self._unchanged):
             source, target = self._current[name].view, self._places[name].view
             if source.data_ptr() != target.data_ptr():
-                yield from copy_in_pieces(source, Place(target, 0.0), PIECE_BYTES)
+                target.copy_(source)
+                yield
 
-    def store(self, entry: Entry, data: Bytes) -> Generator[None, None, None]:
-        """Verifies one tensor and puts it in place.
+    def store(self, piece: Piece) -> Generator[None, None, None]:
+        """Hashes, checks and places one piece; pieces come in order.
 
         Raises:
-            CorruptPushError: Its digest is not the manifest's.
+            CorruptPushError: The tensor that ends with this piece does not match its digest.
             NonFiniteWeightsError: It holds NaN or infinity.
         """
-        hasher = blake3()
-        for start in range(0, len(data), PIECE_BYTES):
-            hasher.update(data[start : start + PIECE_BYTES].data)
-            yield
-        if hasher.digest() != entry.digest:
-            raise CorruptPushError(f"{entry.name} does not match its BLAKE3 digest; push again")
-        source = torch.from_numpy(data).view(TORCH_DTYPES[entry.dtype])
-        yield from _check_finite(entry.name, source)
-        yield from copy_in_pieces(source.view(entry.shape), self._places[entry.name], PIECE_BYTES)
-
-
-def _check_finite(name: str, values: torch.Tensor) -> Iterator[None]:
-    for start in range(0, len(values), PIECE_BYTES // 4):
-        if not torch.isfinite(values[start : start + PIECE_BYTES // 4]).all():
-            raise NonFiniteWeightsError(f"{name} holds NaN or infinity; the training run has diverged")
+        entry = piece.entry
+        self._hasher.update(piece.data.data)
+        values = torch.from_numpy(piece.data).view(TORCH_DTYPES[entry.dtype])
+        self._finite = self._finite and bool(torch.isfinite(values).all())
+        store_rows(values, self._places[entry.name], piece.first_row)
+        if piece.last:
+            digest, finite = self._hasher.digest(), self._finite
+            self._hasher, self._finite = blake3(), True
+            if digest != entry.digest:
+                raise CorruptPushError(f"{entry.name} does not match its BLAKE3 digest; push again")
+            if not finite:
+                raise NonFiniteWeightsError(
+                    f"{entry.name} holds NaN or infinity; the training run has diverged"
+                )
         yield

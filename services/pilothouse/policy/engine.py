@@ -1,8 +1,8 @@
 """The engine's thread: continuous batching, and whatever else must happen between two decode steps.
 
 Everything that touches weights or KV cache runs here, one thing at a time: decode steps, prompts, a change of
-weights. Longer work (scoring, building the next weights) is cut into pieces that share the time between two steps,
-so that it holds up no sequence for long. Callers on other threads submit, cancel and get futures.
+weights. Longer work (scoring, building the next weights) is cut into pieces that share the time between two
+steps, so that it holds up no sequence for long. Callers on other threads submit, cancel and get futures.
 """
 
 import threading
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, TypeVar
 
 import structlog
@@ -29,7 +30,9 @@ Pieces = Generator[None, None, Result]
 """Work in pieces: it yields where a decode step may come between, and returns its result."""
 
 PIECES_SHARE = 0.5
-"""Time for pieces between two decode steps, as a share of the step before."""
+"""Time for pieces between two decode steps, as a share of a typical step."""
+STEPS_REMEMBERED = 31
+"""Whose median is the typical step."""
 IDLE_SECONDS = 0.02
 """Time for pieces before an idle engine looks for requests again."""
 
@@ -64,7 +67,7 @@ class PolicyEngine:
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._chores: deque[_Chore] = deque()
         self._closing = False
-        self._step_seconds = 0.0
+        self._steps: deque[float] = deque([0.0], maxlen=STEPS_REMEMBERED)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.stopped: Future[None] = Future()
         """Done when the thread has ended; holds the exception if it crashed."""
@@ -106,7 +109,7 @@ class PolicyEngine:
         Args:
             weights: Of the same layout as those now serving.
             version: What they are called.
-            recompute: Compute keys and values of running sequences again. Else those go on with what they have.
+            recompute: Compute keys and values of running sequences again; else they keep what they have.
 
         Returns:
             How long generation was held up, in seconds.
@@ -170,10 +173,8 @@ class PolicyEngine:
         for action, future in commands:
             _settle(future, action)
         self._release_ended()
-        started = time.perf_counter()
         self._admit()
         self._decode()
-        self._step_seconds = time.perf_counter() - started
         self._work()
         self._metrics.occupancy(len(self._scheduler.running), self._scheduler.waiting)
         return True
@@ -223,7 +224,8 @@ class PolicyEngine:
         if running:
             started = time.perf_counter()
             drawn = self._runner.decode(running)
-            self._metrics.step(time.perf_counter() - started, len(running))
+            self._steps.append(time.perf_counter() - started)
+            self._metrics.step(self._steps[-1], len(running))
             self._deliver(running, drawn)
             self._release_ended()
 
@@ -295,11 +297,11 @@ class PolicyEngine:
     def _work(self) -> None:
         """Runs pieces of chores, as long as decoding can wait."""
         started = time.perf_counter()
+        limit = PIECES_SHARE * median(self._steps) if self._scheduler.busy else IDLE_SECONDS
         while self._chores:
             chore = self._chores[0]
             if chore.future.cancelled() or _advance(chore):
                 self._chores.popleft()
-            limit = PIECES_SHARE * self._step_seconds if self._scheduler.busy else IDLE_SECONDS
             if time.perf_counter() - started >= limit:
                 return
 

@@ -1,18 +1,19 @@
 """Keys and values of running sequences, allocated once.
 
-Axes: L layers, S slots, G KV heads, N positions of a slot, D head dim, B running rows, T tokens of a packed batch,
-H heads. Running sequences occupy the slots [0, B) without holes, so that a decode step reads plain slices.
+Axes: L layers, S slots, G KV heads, N positions of a slot, D head dim, B running rows, T tokens of a packed
+batch, H heads. Running sequences occupy the slots [0, B) without holes: a decode step reads plain slices.
 """
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pilothouse.models.packed import Attend
+from pilothouse.models.decoder import Attend
 from pilothouse.models.spec import DecoderSpec
 
 
@@ -52,7 +53,7 @@ class KvCache:
     def clear(self, slot: int, length: int) -> None:
         """Zeroes a slot's first positions, where they may hold NaN.
 
-        A masked position counts 0 times what lies there, and 0·NaN is NaN: it would poison the slot's next user.
+        A masked position counts 0 times what lies there, and 0·NaN is NaN: it would poison the next user.
         """
         self._states[:, :, slot, :, :length].zero_()
 
@@ -131,13 +132,18 @@ def _mask(age: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
     hidden = age < 0
     if window is not None:
         hidden |= age >= window
-    return torch.zeros(age.shape, dtype=dtype, device=age.device).masked_fill_(hidden, -torch.inf)[
-        :, None, None
-    ]
+    mask = torch.zeros(age.shape, dtype=dtype, device=age.device).masked_fill_(hidden, -torch.inf)
+    return mask[:, None, None]
 
 
 def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns zeroed memory; on the CPU in the system's smallest pages, taken only where they are written.
+
+    A huge page would make a whole slot resident with its first token.
+    """
     if device.type != "cpu":
         return torch.zeros(tuple(shape), dtype=dtype, device=device)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(tuple(shape))
+    memory = mmap.mmap(-1, prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(tuple(shape))

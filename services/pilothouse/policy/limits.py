@@ -119,7 +119,9 @@ class Limits:
             )
             self._check_count(len(rows), n)
         else:
-            texts = request.texts.texts if kind == "texts" else request.chats.chats
+            texts: Sequence[str | tensor_pb2.Chat] = (
+                request.texts.texts if kind == "texts" else request.chats.chats
+            )
             self._check_count(len(texts), n)
             rows = [self._encode(text, index, codec) for index, text in enumerate(texts)]
         for index, row in enumerate(rows):
@@ -161,7 +163,7 @@ class Limits:
         for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             if not 1 <= length <= len(row):
                 raise InvalidRequestError(
-                    f"prompt_lengths[{index}] must be from 1 to the sequence's {len(row)} tokens, got {length}"
+                    f"prompt_lengths[{index}] must be from 1 to {len(row)} (the sequence), got {length}"
                 )
         return rows, lengths, temperature
 

@@ -1,7 +1,7 @@
-"""What a weight push announces, and the bytes that arrive for it. Knows nothing of models, messages or threads."""
+"""What a weight push announces, and the bytes that arrive for it; neither models nor messages."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from zlib import crc32
 
@@ -23,7 +23,7 @@ class Entry:
 
     name: str
     dtype: str
-    """``float32``, ``bfloat16`` or ``float16``; what else came is kept by its name and refused by ``check``."""
+    """``float32``, ``bfloat16`` or ``float16``; any other is refused by ``check``."""
     item_bytes: int
     shape: tuple[int, ...]
     unchanged: bool
@@ -58,7 +58,7 @@ class Manifest:
         """
         if len(self.entries) > 2 * len(shapes):  # before any work per entry
             raise ManifestMismatchError(
-                f"the manifest has {len(self.entries)} tensors, the served model {len(shapes)}; send every one once"
+                f"the manifest has {len(self.entries)} tensors, the model {len(shapes)}; send every one once"
             )
         problems = self._name_problems(shapes)
         problems += [problem for entry in self.entries if (problem := _entry_problem(entry, shapes))]
@@ -99,22 +99,37 @@ def _entry_problem(entry: Entry, shapes: Mapping[str, tuple[int, ...]]) -> str |
     return None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some whole rows of a tensor (of its first axis), as they arrived."""
+
+    entry: Entry
+    first_row: int
+    data: Bytes
+    last: bool
+    """The tensor is complete with it."""
+
+
 class Staging:
-    """Puts arriving bytes in place, tensor by tensor."""
+    """Cuts an upload, chunk by chunk, into pieces of tensors; holds no more than one piece."""
 
-    manifest: Manifest
-    max_chunk_bytes: int
-    next_offset: int = 0
-    """First byte of the upload that has not arrived."""
-    _queue: list[Entry] = field(default_factory=list)
-    _buffer: Bytes | None = None
-    _filled: int = 0
+    def __init__(self, manifest: Manifest, *, max_chunk_bytes: int, piece_bytes: int) -> None:
+        """Starts at the upload's first byte.
 
-    def __post_init__(self) -> None:
-        self._queue = [entry for entry in reversed(self.manifest.entries) if not entry.unchanged]
+        Args:
+            manifest: What will come; checked.
+            max_chunk_bytes: Largest chunk.
+            piece_bytes: About the size of a piece; a row that is longer makes a piece of its own.
+        """
+        self.manifest = manifest
+        self.next_offset = 0
+        """First byte of the upload that has not arrived."""
+        self._max_chunk_bytes = max_chunk_bytes
+        self._pieces = _cut(manifest, piece_bytes)
+        self._piece = next(self._pieces, None)
+        self._filled = 0
 
-    def write(self, offset: int, data: bytes, crc: int) -> list[tuple[Entry, Bytes]]:
+    def write(self, offset: int, data: bytes, crc: int) -> list[Piece]:
         """Takes the next chunk.
 
         Args:
@@ -123,34 +138,32 @@ class Staging:
             crc: CRC-32 of ``data``.
 
         Returns:
-            The tensors that are now complete, with their bytes.
+            The pieces that are now complete.
 
         Raises:
             InvalidChunkError: It is out of order, empty, too large or goes past the end.
             CorruptChunkError: Its CRC does not match. Nothing of it was kept.
         """
         self._check(offset, data, crc)
-        complete: list[tuple[Entry, Bytes]] = []
+        complete: list[Piece] = []
         view = np.frombuffer(data, dtype=np.uint8)
-        while len(view):
-            entry = self._queue[-1]
-            if self._buffer is None:
-                self._buffer, self._filled = np.empty(entry.size_bytes, dtype=np.uint8), 0
-            taken = min(len(view), entry.size_bytes - self._filled)
-            self._buffer[self._filled : self._filled + taken] = view[:taken]
-            self._filled += taken
+        while len(view) and self._piece is not None:
+            room = self._piece.data[self._filled :]
+            taken = min(len(view), len(room))
+            room[:taken] = view[:taken]
             view = view[taken:]
-            if self._filled == entry.size_bytes:
-                complete.append((self._queue.pop(), self._buffer))
-                self._buffer = None
+            self._filled += taken
+            if taken == len(room):
+                complete.append(self._piece)
+                self._piece, self._filled = next(self._pieces, None), 0
         self.next_offset += len(data)
         return complete
 
     def _check(self, offset: int, data: bytes, crc: int) -> None:
         where = f"chunk at offset {offset}{self._tensor_at(offset)}"
-        if not 0 < len(data) <= self.max_chunk_bytes:
+        if not 0 < len(data) <= self._max_chunk_bytes:
             raise InvalidChunkError(
-                f"{where} has {len(data)} bytes; send 1 to {self.max_chunk_bytes} bytes at a time"
+                f"{where} has {len(data)} bytes; send 1 to {self._max_chunk_bytes} bytes at a time"
             )
         if offset != self.next_offset:
             raise InvalidChunkError(f"{where} is out of order; go on from offset {self.next_offset}")
@@ -168,3 +181,16 @@ class Staging:
                 return f" (in {entry.name})"
             start += entry.size_bytes
         return ""
+
+
+def _cut(manifest: Manifest, piece_bytes: int) -> Iterator[Piece]:
+    """Yields empty pieces, each made when the one before is full."""
+    for entry in manifest.entries:
+        if entry.unchanged:
+            continue
+        rows = entry.shape[0] if entry.shape else 1
+        row_bytes = entry.size_bytes // rows
+        step = max(1, piece_bytes // row_bytes)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            yield Piece(entry, first, np.empty(count * row_bytes, dtype=np.uint8), first + count == rows)

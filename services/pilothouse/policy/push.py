@@ -11,7 +11,7 @@ import numpy as np
 
 from pilothouse.errors import NonFiniteWeightsError, PilothouseError
 from pilothouse.models.weights import DecoderWeights
-from pilothouse.policy.build import WeightBuild
+from pilothouse.policy.build import PIECE_BYTES, WeightBuild
 from pilothouse.policy.engine import PolicyEngine
 from pilothouse.policy.manifest import Manifest, Staging
 from pilothouse.policy.requests import Version
@@ -21,8 +21,8 @@ from pilothouse.tensors import Floats, Tokens
 Waited = TypeVar("Waited")
 
 MAX_CHUNK_BYTES = 2**20
-BACKLOG_BYTES = 64 * 2**20
-"""Bytes that may wait to be verified before an upload waits too."""
+BACKLOG_BYTES = 4 * PIECE_BYTES
+"""Bytes that may wait to be verified before an upload waits too: it takes its pace from the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Push:
         self.ended: PilothouseError | None = None
         """Why it was dropped."""
         self._engine = engine
-        self._staging = Staging(offer.manifest, MAX_CHUNK_BYTES)
+        self._staging = _staging(offer)
         self._backlog: deque[tuple[int, Future[None]]] = deque()
         self._build: WeightBuild | None = WeightBuild(current.weights, offer.manifest.unchanged)
         if offer.manifest.unchanged:
@@ -107,9 +107,9 @@ class Push:
             InvalidChunkError: It is out of order, empty, too large or past the end.
             CorruptChunkError: Its CRC does not match.
         """
-        for entry, values in self._staging.write(offset, data, crc32):
-            future = self._engine.in_pieces(self._open_build().store(entry, values))
-            self._backlog.append((entry.size_bytes, future))
+        for piece in self._staging.write(offset, data, crc32):
+            future = self._engine.in_pieces(self._open_build().store(piece))
+            self._backlog.append((len(piece.data), future))
 
     async def verified(self, backlog_bytes: int = 0) -> None:
         """Waits until at most this much is left to verify.
@@ -131,7 +131,7 @@ class Push:
                 self._backlog.popleft()
 
     async def prove(self, probes: Sequence[Tokens], batch_tokens: int) -> Floats:
-        """Returns the new weights' log-probs of tokens 1.. of every probe; a few tokens are tried without any.
+        """Returns the new weights' log-probs of tokens 1.. of every probe; tries a few tokens without any.
 
         Raises:
             NonFiniteWeightsError: They are not finite.
@@ -169,7 +169,7 @@ class Push:
             future.cancel()
         self._backlog.clear()
         self._build = None
-        self._staging = Staging(self.offer.manifest, MAX_CHUNK_BYTES)
+        self._staging = _staging(self.offer)
         if self.commit is not None and self.commit is not asyncio.current_task():
             self.commit.cancel()
 
@@ -177,6 +177,10 @@ class Push:
         if self._build is None:
             raise self.ended or RuntimeError("the push has been committed")
         return self._build
+
+
+def _staging(offer: Offer) -> Staging:
+    return Staging(offer.manifest, max_chunk_bytes=MAX_CHUNK_BYTES, piece_bytes=PIECE_BYTES)
 
 
 def heard(future: asyncio.Future[Waited]) -> asyncio.Future[Waited]:

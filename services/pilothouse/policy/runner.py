@@ -134,7 +134,7 @@ def logprobs_in_pieces(
 
 
 def in_batches(items: Sequence[Item], sizes: Sequence[int], budget: int) -> Iterator[list[Item]]:
-    """Groups neighbours so that the sizes in a group add up to at most ``budget``; a larger one goes alone."""
+    """Groups neighbours whose sizes add up to at most ``budget``; a larger one goes alone."""
     group: list[Item] = []
     total = 0
     for item, size in zip(items, sizes, strict=True):

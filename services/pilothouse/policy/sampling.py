@@ -1,9 +1,9 @@
-"""Draws the next token of every running sequence. Axes: B batch (rows), V vocabulary. Log-probs are nats, float32.
+"""Draws the next token of every running sequence. Axes: B batch (rows), V vocabulary. Log-probs are nats.
 
-A token is drawn by inverting the cumulative distribution with one uniform number, in two levels (first a block of
-the vocabulary, then a token in it), so that a whole batch costs little more than its log-sum-exp. The uniform
-numbers come from one Philox stream per completion, keyed by (seed, sample index): what a row draws depends on its
-own logits and its own stream, never on its batch mates.
+A token is drawn by inverting the cumulative distribution with one uniform number, in two levels (first a block
+of the vocabulary, then a token in it), so that a whole batch costs little more than its log-sum-exp. The
+uniform numbers come from one Philox stream per completion (Salmon et al. 2011), keyed by (seed, sample index):
+what a row draws depends on its own logits and its own stream, never on its batch mates.
 """
 
 from collections.abc import Sequence
@@ -234,6 +234,6 @@ def _pick(weights: Tensor, sums: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _first_above(reached: Tensor, target: Tensor) -> Tensor:
-    """Returns per row the first index whose running sum exceeds the target, at most the last that adds to it."""
+    """Returns per row the first index whose running sum exceeds the target, at most the last that adds."""
     last = (reached < reached[:, -1:]).sum(1)
     return torch.minimum((reached <= target).sum(1), last)

@@ -21,7 +21,7 @@ class Scheduler:
         Args:
             slots: Most sequences that run at the same time.
             max_waiting: Most sequences in the queue.
-            prefill_tokens: Most prompt tokens computed between two decode steps; one longer prompt goes alone.
+            prefill_tokens: Most prompt tokens computed between two decode steps; a longer prompt goes alone.
         """
         self.slots = slots
         self.max_waiting = max_waiting
@@ -48,8 +48,8 @@ class Scheduler:
         """
         if self.waiting + request.size > self.max_waiting:
             raise QueueFullError(
-                f"{self.waiting} completions wait and {request.size} more exceed the limit of {self.max_waiting}; "
-                "retry later",
+                f"{self.waiting} completions wait and {request.size} more exceed the limit of "
+                f"{self.max_waiting}; retry later",
                 retry_after_seconds,
             )
         request.submitted = time.monotonic()
@@ -106,7 +106,7 @@ class Scheduler:
         self._waiting = deque(entry for entry in self._waiting if entry.request is not request)
 
     def forget_prompts(self) -> None:
-        """Drops computed prompts of completions that still wait: they start clean after a change of weights."""
+        """Drops computed prompts of waiting completions: they start clean after a change of weights."""
         for sequence in self._waiting:
             sequence.prompt.kv = None
 

@@ -39,7 +39,7 @@ async def build(
     """Loads the model, starts the engine and yields the servers for policy and weights, not yet started.
 
     Raises:
-        ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError, ConfigError: The model cannot be served.
+        ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError, ConfigError: It cannot be served.
         InternalError: On leaving: the engine has crashed, so that the process must start anew.
     """
     loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
@@ -78,7 +78,7 @@ async def build(
 
 
 def _serve_from(loaded: CausalLM) -> Served:
-    """Returns the loaded model's weights in the engine's layout, with digests as a push would announce them."""
+    """Returns the loaded weights in the engine's layout, with digests as a push would announce them."""
     state = parameters_by_name(loaded.model)
     digests = _digests(state)
     return Served(
@@ -92,7 +92,7 @@ def _serve_from(loaded: CausalLM) -> Served:
 
 
 def _digests(state: Mapping[str, Tensor]) -> dict[str, bytes]:
-    return {name: blake3(tensor_bytes(tensor)).digest() for name, tensor in state.items()}
+    return {name: blake3(tensor_bytes(tensor).data).digest() for name, tensor in state.items()}
 
 
 def _limits(config: PolicyConfig, loaded: CausalLM) -> Limits:

@@ -73,7 +73,11 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         """Streams every completion when it ends; leaving the stream frees its slots."""
         stops = self._limits.stop_strings(request.sampling)
         updates: asyncio.Queue[Update] = asyncio.Queue()
-        listener = partial(asyncio.get_running_loop().call_soon_threadsafe, updates.put_nowait)
+        loop = asyncio.get_running_loop()
+
+        def listener(update: Update) -> None:
+            loop.call_soon_threadsafe(updates.put_nowait, update)
+
         # On a thread: tokenising long texts takes a while.
         work = await asyncio.to_thread(self._decode, request, stops, listener)
         self._engine.submit(work)

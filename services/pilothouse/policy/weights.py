@@ -1,8 +1,8 @@
 """The weight transaction: begin, upload, commit or abort; and rollback.
 
-Until a commit has answered, and after any failure, the weights that served before go on serving. A commit waits
-until every tensor is verified, proves that the new model gives finite numbers and swaps one pointer between two
-decode steps. All methods run in one event loop.
+Until a commit has answered, and after any failure, the weights that served before go on serving. A commit
+waits until every tensor is verified, proves that the new model gives finite numbers and swaps one pointer
+between two decode steps. All methods run in one event loop.
 """
 
 import asyncio
@@ -215,7 +215,7 @@ class WeightTransactions:
         version, current = offer.version, self.current.version
         if version.epoch < self._fence:
             raise FencedError(
-                f"epoch {version.epoch} is fenced: a trainer of epoch {self._fence} has taken over; stop this one"
+                f"epoch {version.epoch} is fenced: a trainer of epoch {self._fence} has taken over; stop this"
             )
         if version <= current:
             raise StaleVersionError(
@@ -228,8 +228,8 @@ class WeightTransactions:
             return
         if offer.parent != self.current.version:
             raise ParentMismatchError(
-                f"unchanged tensors refer to version {tuple(offer.parent)}, but {tuple(self.current.version)} "
-                "serves (epoch, version); push all tensors"
+                f"unchanged tensors refer to (epoch, version) {tuple(offer.parent)}, but "
+                f"{tuple(self.current.version)} serves; push all tensors"
             )
         differing = [
             entry.name

@@ -117,7 +117,7 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
         probes = self._limits.sequences(request.probes, "probes")
         if len(probes) > MAX_PROBES or sum(len(probe) for probe in probes) > MAX_PROBE_TOKENS:
             raise InvalidRequestError(
-                f"at most {MAX_PROBES} probes of {MAX_PROBE_TOKENS} tokens together; each holds up generation a bit"
+                f"send at most {MAX_PROBES} probes, of {MAX_PROBE_TOKENS} tokens together"
             )
         if any(len(probe) < 2 for probe in probes):
             raise InvalidRequestError("a probe needs at least two tokens: the first is not scored")
