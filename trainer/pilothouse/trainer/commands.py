@@ -1,25 +1,19 @@
 """The trainer's commands, found through entry points. Heavy imports wait until they run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with the section of this command.")
-]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+from pilothouse.cli.options import ConfigFile, Json, Overrides
+from pilothouse.cli.output import console, table, write_json
 
 train = typer.Typer(no_args_is_help=True, help="Train a policy by demonstrations, a reward model, or by PPO.")
 
 
 @train.command()
-def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Fine-tune a model on demonstrations: section [sft]."""
     from pilothouse.config import load
     from pilothouse.trainer.display import one_line
@@ -33,7 +27,7 @@ def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson 
 
 
 @train.command()
-def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Train a reward model on rankings: section [reward_model]."""
     from dataclasses import asdict
 
@@ -52,7 +46,7 @@ def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json
 
 
 @train.command()
-def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Train a policy online against running services: section [ppo]. Resumes by itself."""
     from pilothouse.config import load
     from pilothouse.trainer.display import one_line
@@ -70,7 +64,7 @@ def evaluate(
     config: ConfigFile = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Also write every judged response here, as JSON.")] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Judge the policy that is being served on held-out prompts: section [evaluation]."""
     from dataclasses import asdict
@@ -94,7 +88,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Reward model folder, as `train reward-model` writes it.")],
     out: Annotated[Path, typer.Argument(help="Folder for the ONNX model.")],
     tolerance: Annotated[float, typer.Option(help="Largest difference to torch's scores.")] = 1e-4,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Export a reward model to ONNX; fails if its scores differ from torch's."""
     from dataclasses import asdict
@@ -115,21 +109,21 @@ def demo(
     from pilothouse.trainer.demo.run import run_demo
 
     folder = out or Path("runs") / ("demo-tiny" if tiny else "demo")
-    console = Console()
+    screen = console()
     try:
-        passed = run_demo(folder, tiny=tiny, seed=seed, console=console)
+        passed = run_demo(folder, tiny=tiny, seed=seed, console=screen)
     except KeyboardInterrupt:
-        console.print("Stopped. What was done is kept: the same command goes on from there.")
+        screen.print("Stopped. What was done is kept: the same command goes on from there.")
         raise typer.Exit(130) from None
     raise typer.Exit(0 if passed else 1)
 
 
 def _tell(result: Mapping[str, object], as_json: bool) -> None:
-    """Shows a result for people or for scripts."""
+    """Writes a result for scripts or for people."""
     if as_json:
-        typer.echo(json.dumps(result))
+        write_json(result)
         return
-    table = Table(show_header=False)
+    shown = table("", "")
     for name, value in result.items():
-        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+        shown.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    console().print(shown)

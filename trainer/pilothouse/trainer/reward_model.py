@@ -64,19 +64,29 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
     if config.normalise_before:
         normalise(model, samples, config.micro_batch_tokens)
     held_out = _read(config.evaluation_data, config, start) if config.evaluation_data else []
-    metrics = Fit(config, _task(config, model, items, held_out)).run(progress)
+    found: list[PairAccuracy] = []  # before the last normalisation: confidence is that of the trained loss
+    metrics = Fit(config, _task(config, model, items, held_out, found)).run(progress)
     normalise(model, samples, config.micro_batch_tokens)
     with replace_folder(config.output / "model") as folder:
         manifest = model.save(folder, start.codec, max_sequence_tokens=config.max_sequence_tokens)
-    accuracy = held_out_accuracy(model, held_out, config.micro_batch_tokens) if held_out else None
+    accuracy = found[-1] if found else None
     if accuracy is not None:
         write_atomic(config.output / "accuracy.json", to_json(accuracy_to_json(accuracy)))
     return RewardModelResult(accuracy, manifest.version, metrics)
 
 
-def _task(config: RewardModelConfig, model: ScalarModel, items: Rankings, held_out: Rankings) -> Task:
+def _task(
+    config: RewardModelConfig,
+    model: ScalarModel,
+    items: Rankings,
+    held_out: Rankings,
+    found: list[PairAccuracy],
+) -> Task:
+    """Returns the task; every evaluation is also appended to ``found``, the last after the last step."""
+
     def evaluate() -> Metrics:
         accuracy = held_out_accuracy(model, held_out, config.micro_batch_tokens)
+        found.append(accuracy)
         return {"eval_accuracy": accuracy.overall.mean, "eval_margin": accuracy.margin}
 
     return Task(
