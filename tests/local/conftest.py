@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,12 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def answers(target: str) -> bool:
+    """Whether somebody listens at ``host:port``."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(target.rpartition(":")[2]))) == 0
 
 
 def kill(pid: int | None) -> None:

@@ -1,12 +1,13 @@
 import json
 import os
 import signal
-import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.local.conftest import alive, kill, until
+from tests.local.conftest import alive, answers, kill, until
 
 from pilothouse.errors import ConfigError, ServiceStartError, StackError
 from pilothouse.local import detached
@@ -31,9 +32,7 @@ def test_up_and_down_leave_no_process_no_port_and_no_state(tmp_path: Path, overr
     finally:
         detached.stop(None, overrides)
     assert not any(alive(pid) for pid in pids if pid)
-    for target in targets:
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", int(target.rpartition(":")[2]))) != 0
+    assert not any(answers(target) for target in targets)
     assert read_state(tmp_path / "state") is None
 
 
@@ -104,3 +103,32 @@ def test_a_state_file_of_another_life_of_the_pid_is_not_trusted(tmp_path: Path) 
 def test_a_broken_state_file_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text("{")
     assert read_state(tmp_path) is None
+
+
+def test_ctrl_c_in_the_foreground_stops_everything(tmp_path: Path, overrides: list[str]) -> None:
+    words = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "pilothouse.cli.main", "up", "--foreground", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: (state := read_state(tmp_path / "state")) is not None and state.is_serving)
+    services = running_state(tmp_path / "state").services
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 0
+    assert b"reward serving on" in told
+    assert not any(alive(service.pid) for service in services if service.pid)
+    assert read_state(tmp_path / "state") is None
+
+
+def test_ctrl_c_while_starting_leaves_nothing_behind(tmp_path: Path, overrides: list[str]) -> None:
+    words = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "pilothouse.cli.main", "up", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: (state := read_state(tmp_path / "state")) is not None and state.services)
+    state = read_state(tmp_path / "state")
+    assert state is not None
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode in (0, 130)  # 0: the service was serving by then
+    if process.returncode == 0:
+        detached.stop(None, overrides)
+    assert not any(alive(pid) for pid in [state.pid, *(service.pid for service in state.services)] if pid)

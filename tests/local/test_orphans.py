@@ -1,12 +1,11 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.local.conftest import alive, kill, until
+from tests.local.conftest import alive, answers, kill, until
 
 PARENT = """
 import json, sys, time
@@ -35,9 +34,9 @@ def assert_all_gone(told: dict[str, object]) -> None:
     assert isinstance(pids, list)
     assert isinstance(targets, dict)
     until(lambda: not any(alive(pid) for pid in pids))
-    for target in targets.values():
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", int(target.rpartition(":")[2]))) != 0
+    until(
+        lambda: not any(answers(target) for target in targets.values())
+    )  # a killed process's threads end last
 
 
 def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:

@@ -72,17 +72,13 @@ def logprobs(
     results, version = _ask(model, address, tokens, lengths, temperature, timeout)
     if json:
         for (row, length), values in zip(sequences, results, strict=True):
-            write_json(
-                {
-                    "tokens": row,
-                    "prompt_length": length,
-                    "logprobs": values,
-                    "sum": float(values.sum()),
-                    **version,
-                },
-                lines=True,
-            )
-        return
+            total = {"sum": float(values.sum()), **version}
+            write_json({"tokens": row, "prompt_length": length, "logprobs": values, **total}, lines=True)
+    else:
+        _show(results)
+
+
+def _show(results: list[Floats]) -> None:
     rows = table("tokens", "sum", "mean", "log-probabilities")
     for values in results:
         listed = Text(" ".join(f"{value:.3f}" for value in values))

@@ -18,7 +18,7 @@ from pilothouse.local.config import LocalConfig
 from pilothouse.local.events import ServiceStatus, StackEvent
 from pilothouse.local.ports import is_free
 from pilothouse.local.services import Service, configured
-from pilothouse.sections import load_section
+from pilothouse.sections import check_names, load_section
 
 _log = structlog.get_logger()
 _TICK_SECONDS = 0.05
@@ -38,7 +38,7 @@ class LocalStack:
         on_event: Called from the supervising thread with every event; must not block.
 
     Raises:
-        ConfigError: A service's section has an error, or a fixed port is taken.
+        ConfigError: A section or setting is unknown or out of range.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class LocalStack:
         folder: Path | None = None,
         on_event: Callable[[StackEvent], None] | None = None,
     ) -> None:
+        check_names(file, overrides)
         config = load_section("local", file=file, overrides=overrides)
         assert isinstance(config, LocalConfig)
         self.config = config
