@@ -18,6 +18,7 @@ from pilothouse.errors import (
 )
 from pilothouse.trainer.durable import read_rows
 from pilothouse.trainer.ledger_report import verify_ledger
+from pilothouse.trainer.metrics import GAUGES
 
 
 def learned(run: Path) -> dict[str, str]:
@@ -238,3 +239,8 @@ def test_a_finished_run_started_again_only_publishes(ready: Any, config: Any, cl
     assert finish(ready, config()).step == 4
     assert cluster.reward.calls == calls
     assert cluster.policy.version == 4
+
+
+def test_every_gauge_is_fed_by_a_step(ready: Any, config: Any, watcher: Any) -> None:
+    finish(ready, config(total_steps=1))
+    assert GAUGES.keys() <= watcher.metrics[1].keys()

@@ -8,14 +8,14 @@ from typing import Literal
 
 import structlog
 
-from pilothouse.errors import PilothouseError, UnavailableError
+from pilothouse.errors import UnavailableError
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.checkpoint import CheckpointStore
 from pilothouse.trainer.control import RunControl, Saved, StepAbandoned, StopSignals
 from pilothouse.trainer.durable import append_rows
 from pilothouse.trainer.learner_files import write_learner
 from pilothouse.trainer.ledger import Ledger, batch_digest
-from pilothouse.trainer.metrics import VERSION, MetricsLog
+from pilothouse.trainer.metrics import CHECKPOINT_SECONDS, VERSION, MetricsLog
 from pilothouse.trainer.ppo.batch import RolloutBatch
 from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.pretraining import Pretraining
@@ -96,7 +96,19 @@ class PpoLoop:
         control: RunControl,
         signals: StopSignals,
         observer: Observer,
+        saved: Saved | None = None,
     ) -> None:
+        """Takes over where things stand.
+
+        Args:
+            config: The run.
+            crew: Those who work.
+            record: What is kept.
+            control: Shows the run and takes orders.
+            signals: Ctrl-C and SIGTERM.
+            observer: Is told how it goes.
+            saved: The checkpoint from which the crew was restored.
+        """
         self._config = config
         self._crew = crew
         self._record = record
@@ -105,7 +117,7 @@ class PpoLoop:
         self._observer = observer
         self._next_draw = crew.cursor.next_draw
         self._score: float | None = None
-        self._saved: Saved | None = None
+        self._saved = saved
 
     def run(self) -> RunResult:
         """Takes all steps that are left.
@@ -116,8 +128,8 @@ class PpoLoop:
         """
         try:
             return self._run()
-        except (PilothouseError, KeyboardInterrupt) as error:
-            self._control.finish(self._saved, str(error) or "interrupted")
+        except BaseException as error:  # whatever it was: those who wait for the run must hear of its end
+            self._control.finish(self._saved, str(error) or type(error).__name__)
             raise
 
     def step(self) -> None:
@@ -178,8 +190,10 @@ class PpoLoop:
         folder = self._record.checkpoints.save(
             step, state, lambda target: write_learner(target, crew.learner, crew.codec), score=self._score
         )
-        name = folder.relative_to(self._record.run_dir.folder).as_posix()
-        _log.info("checkpoint saved", folder=name, seconds=round(time.perf_counter() - started, 2))
+        seconds = time.perf_counter() - started
+        CHECKPOINT_SECONDS.set(seconds)
+        name = self._record.run_dir.relative(folder)
+        _log.info("checkpoint saved", folder=name, seconds=round(seconds, 2))
         self._saved = (name, step)
         self._control.update(checkpoint=name)
         self._observer.on_checkpoint(folder, step)

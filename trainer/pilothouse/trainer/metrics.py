@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 GAUGES = {
     "objective/kl": Gauge("pilothouse_kl", "KL to the reference in nats per response, mean over the step."),
     "objective/scores": Gauge("pilothouse_reward_mean", "Mean score of the step's responses."),
-    "objective/scores_std": Gauge("pilothouse_reward_std", "Standard deviation of the step's scores."),
+    "rollout/scores_std": Gauge("pilothouse_reward_std", "Standard deviation of the step's scores."),
     "objective/entropy": Gauge("pilothouse_entropy", "Entropy estimate in nats per response."),
     "staleness/max": Gauge("pilothouse_rollout_staleness", "Versions that the oldest sample was behind."),
     "rollout/dropped_stale": Gauge(
@@ -30,10 +30,10 @@ GAUGES = {
     "time/rollout_seconds": Gauge("pilothouse_rollout_seconds", "Time of the step's rollout."),
     "time/update_seconds": Gauge("pilothouse_update_seconds", "Time of the step's PPO update."),
     "time/push_seconds": Gauge("pilothouse_weights_push_seconds", "Time of the step's weight push."),
-    "time/checkpoint_seconds": Gauge("pilothouse_checkpoint_seconds", "Time of the last checkpoint."),
     "eps": Gauge("pilothouse_episodes_per_second", "Responses learned from per second."),
 }
 """Prometheus gauge of a metric name."""
+CHECKPOINT_SECONDS = Gauge("pilothouse_checkpoint_seconds", "Time of the last checkpoint.")
 STEP = Gauge("pilothouse_trainer_step", "Steps done.")
 VERSION = Gauge("pilothouse_trainer_version", "Weight version of the trainer.")
 

@@ -98,8 +98,12 @@ def prepared(
         redone = restore(config, record, checkpoint, learner, cursor)
         observer.on_start(learner.updates, config.total_steps, checkpoint is not None, redone)
         control.restored(learner.updates, metrics.rows(), epoch=learner.epoch)
+        saved = (run_dir.relative(checkpoint.folder), checkpoint.step) if checkpoint else None
+        control.update(checkpoint=saved[0] if saved else "")
         with closing(_crew(config, clients, patience, learner, cursor, ledger)) as crew:
-            yield PpoLoop(config, crew, record, control=control, signals=signals, observer=observer)
+            yield PpoLoop(
+                config, crew, record, control=control, signals=signals, observer=observer, saved=saved
+            )
 
 
 def _crew(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from pilothouse.client import PolicyClient, ReferenceClient, RewardClient, SamplingParams
 from pilothouse.errors import VersionMixError
 from pilothouse.trainer.ledger import Ledger
@@ -140,10 +142,12 @@ class SyncRollouts:
 
 
 def rollout_metrics(samples: Sequence[Sample], dropped_stale: int = 0) -> dict[str, float]:
-    """Returns what the learner does not know of a rollout: prompts and drops."""
+    """Returns what the learner does not report of a rollout."""
     prompts = [len(sample.answer.draw.tokens) for sample in samples]
+    scores = np.array([sample.score for sample in samples])
     return {
         "rollout/samples": float(len(samples)),
         "rollout/prompt_tokens": sum(prompts) / len(prompts),
+        "rollout/scores_std": float(scores.std()),
         "rollout/dropped_stale": float(dropped_stale),
     }

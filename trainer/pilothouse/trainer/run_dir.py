@@ -61,6 +61,10 @@ class RunDir:
         """Lets go of the lock."""
         os.close(self._lock)
 
+    def relative(self, path: Path) -> str:
+        """Returns a path inside the run directory as status and clients name it."""
+        return path.relative_to(self.folder).as_posix()
+
     def write_config(self, config: Config) -> list[str]:
         """Writes the effective configuration.
 
