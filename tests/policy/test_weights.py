@@ -1,6 +1,8 @@
 """The weight transaction over gRPC: what is taken, what is refused by name, what serves on."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -15,6 +17,7 @@ from pilothouse.models.load import state_digest
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.spec import decoder_spec
 from pilothouse.models.tiny import small_model
+from pilothouse.policy.build import WeightBuild
 from pilothouse.v1 import policy_pb2, weights_pb2
 
 from .pushing import arrays_of, as_bfloat16, begin_request, chunks, payload, sign, state_of, stream
@@ -197,6 +200,31 @@ async def test_an_abandoned_push_expires() -> None:
         assert reason == "NOT_FOUND"
         assert "begin again" in text
         await service.push(arrays_of("llama-tied", 2), version=1)
+
+
+async def test_ended_pushes_free_their_memory(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds: list[weakref.ref[WeightBuild]] = []
+    prepare = WeightBuild.__init__
+
+    def remembered(self: WeightBuild, *arguments: object) -> None:
+        builds.append(weakref.ref(self))
+        prepare(self, *arguments)
+
+    monkeypatch.setattr(WeightBuild, "__init__", remembered)
+    arrays = arrays_of("llama-tied", 1)
+    data = payload(arrays)
+    for epoch, size in enumerate(
+        range(0, len(data), len(data) // 20), start=1
+    ):  # each takes the last one over
+        begun = await service.weights.BeginPush(begin_request(arrays, epoch=epoch))
+        if size:
+            await service.weights.UploadPush(stream(chunks(begun.push_id, data[:size])))
+    await service.weights.AbortPush(weights_pb2.AbortPushRequest(push_id=begun.push_id))
+    assert await service.version() == (0, 0)
+    await service.push(arrays, epoch=100)
+    gc.collect()
+    assert len(builds) == epoch + 1
+    assert all(build() is None for build in builds)
 
 
 async def test_rollback_serves_the_weights_before(service: Service) -> None:

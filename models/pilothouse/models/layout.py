@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -73,6 +73,23 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
         return part
 
     result: DecoderWeights = fresh(weights)
+    return result
+
+
+def owned(weights: DecoderWeights, foreign: Iterable[Tensor]) -> DecoderWeights:
+    """Returns weights that share no memory with ``foreign``; what does is copied.
+
+    A parameter may be a view into a mapped file, which would stay mapped as a whole.
+    """
+    storages = {tensor.untyped_storage().data_ptr() for tensor in foreign}
+    sources = places(weights)
+    own = frozenset(
+        name for name, place in sources.items() if place.view.untyped_storage().data_ptr() not in storages
+    )
+    result = allocate(weights, own)
+    for name, place in places(result).items():
+        if name not in own:
+            place.view.copy_(sources[name].view)
     return result
 
 

@@ -8,26 +8,22 @@ steps, so that it holds up no sequence for long. Callers on other threads submit
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 import torch
 
 from pilothouse.errors import GenerationFailedError, UnavailableError
 from pilothouse.models.weights import DecoderWeights
+from pilothouse.policy.chores import Chores, Pieces, Result, raiser, settle
 from pilothouse.policy.metrics import EngineMetrics
 from pilothouse.policy.requests import NewToken, Request, Sequence, Update, Version
 from pilothouse.policy.runner import ModelRunner
 from pilothouse.policy.sampling import Drawn
 from pilothouse.policy.scheduler import Scheduler
-
-Result = TypeVar("Result")
-Pieces = Generator[None, None, Result]
-"""Work in pieces: it yields where a decode step may come between, and returns its result."""
 
 PIECES_SHARE = 0.5
 """Time for pieces between two decode steps, as a share of a typical step."""
@@ -37,12 +33,6 @@ IDLE_SECONDS = 0.02
 """Time for pieces before an idle engine looks for requests again."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Chore:
-    pieces: Pieces[Any]
-    future: "Future[Any]"
 
 
 class PolicyEngine:
@@ -65,7 +55,7 @@ class PolicyEngine:
         self._threads = threads
         self._wake = threading.Condition()
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._chores: deque[_Chore] = deque()
+        self._chores = Chores()
         self._closing = False
         self._steps: deque[float] = deque([0.0], maxlen=STEPS_REMEMBERED)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -130,12 +120,10 @@ class PolicyEngine:
         Raises:
             UnavailableError: The engine has stopped.
         """
-        future: Future[Result] = Future()
         with self._wake:
             self._check_alive()
-            self._chores.append(_Chore(pieces, future))
             self._wake.notify()
-        return future
+            return self._chores.add(pieces)
 
     @property
     def runner(self) -> ModelRunner:
@@ -171,11 +159,12 @@ class PolicyEngine:
             commands = list(self._commands)
             self._commands.clear()
         for action, future in commands:
-            _settle(future, action)
+            settle(future, action)
         self._release_ended()
         self._admit()
         self._decode()
-        self._work()
+        busy = self._scheduler.busy
+        self._chores.work(PIECES_SHARE * median(self._steps) if busy else IDLE_SECONDS)
         self._metrics.occupancy(len(self._scheduler.running), self._scheduler.waiting)
         return True
 
@@ -294,60 +283,16 @@ class PolicyEngine:
             if moved is not None:
                 self._runner.move(moved, source=len(self._scheduler.running))
 
-    def _work(self) -> None:
-        """Runs pieces of chores, as long as decoding can wait."""
-        started = time.perf_counter()
-        limit = PIECES_SHARE * median(self._steps) if self._scheduler.busy else IDLE_SECONDS
-        while self._chores:
-            chore = self._chores[0]
-            if chore.future.cancelled() or _advance(chore):
-                self._chores.popleft()
-            if time.perf_counter() - started >= limit:
-                return
-
     def _abandon(self) -> None:
         """Ends everything that still waits for the engine."""
         with self._wake:
             self._closing = True
             requests = list(self._scheduler.requests())
-            futures = [*(future for _, future in self._commands), *(chore.future for chore in self._chores)]
+            commands = list(self._commands)
         error = UnavailableError("the engine has stopped and the server is going down; retry")
         for request in requests:
             request.ended = True
             self._tell(request, Update(error=error))
-        for future in futures:
-            _settle(future, _raiser(error))
-
-
-def _advance(chore: _Chore) -> bool:
-    """Runs one piece; True when there is no other."""
-    try:
-        next(chore.pieces)
-    except StopIteration as end:
-        value = end.value
-        _settle(chore.future, lambda: value)
-        return True
-    except Exception as error:
-        _settle(chore.future, _raiser(error))
-        return True
-    return False
-
-
-def _raiser(error: Exception) -> Callable[[], Any]:
-    def fail() -> Any:
-        raise error
-
-    return fail
-
-
-def _settle(future: "Future[Any]", action: Callable[[], Any]) -> None:
-    """Puts an action's result or exception into a future, unless nobody waits for it any more."""
-    try:
-        try:
-            result = action()
-        except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-    except InvalidStateError:
-        pass  # cancelled meanwhile
+        for _, future in commands:
+            settle(future, raiser(error))
+        self._chores.fail(error)

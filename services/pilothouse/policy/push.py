@@ -9,7 +9,13 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from pilothouse.errors import NonFiniteWeightsError, PilothouseError
+from pilothouse.errors import (
+    FencedError,
+    NonFiniteWeightsError,
+    ParentMismatchError,
+    PilothouseError,
+    StaleVersionError,
+)
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.build import PIECE_BYTES, WeightBuild
 from pilothouse.policy.engine import PolicyEngine
@@ -44,6 +50,47 @@ class Offer(NamedTuple):
     version: Version
     parent: Version
     manifest: Manifest
+
+    def check_order(self, current: Served, fence: int) -> None:
+        """Makes sure that these weights may follow those that serve.
+
+        Args:
+            current: What serves.
+            fence: Highest epoch that has begun a push.
+
+        Raises:
+            FencedError: A newer epoch has begun.
+            StaleVersionError: The version is not above the one now serving.
+        """
+        if self.version.epoch < fence:
+            raise FencedError(
+                f"epoch {self.version.epoch} is fenced: epoch {fence} has taken over; stop this trainer"
+            )
+        if self.version <= current.version:
+            raise StaleVersionError(
+                f"(epoch, version) {tuple(self.version)} is not above {tuple(current.version)}, which "
+                "serves; push a higher version"
+            )
+
+    def check_parent(self, current: Served) -> None:
+        """Makes sure that unchanged tensors are those that serve.
+
+        Raises:
+            ParentMismatchError: They refer to another version, or differ from it.
+        """
+        if not self.manifest.unchanged:
+            return
+        if self.parent != current.version:
+            raise ParentMismatchError(
+                f"unchanged tensors refer to (epoch, version) {tuple(self.parent)}, but "
+                f"{tuple(current.version)} serves; push all tensors"
+            )
+        entries = [entry for entry in self.manifest.entries if entry.unchanged]
+        differing = [entry.name for entry in entries if current.digests[entry.name] != entry.digest]
+        if differing:
+            raise ParentMismatchError(
+                f"not unchanged since the parent version: {', '.join(differing[:10])}; push these tensors"
+            )
 
 
 class Progress(NamedTuple):

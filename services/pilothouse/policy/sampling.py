@@ -1,9 +1,9 @@
 """Draws the next token of every running sequence. Axes: B batch (rows), V vocabulary. Log-probs are nats.
 
-A token is drawn by inverting the cumulative distribution with one uniform number, in two levels (first a block
-of the vocabulary, then a token in it), so that a whole batch costs little more than its log-sum-exp. The
-uniform numbers come from one Philox stream per completion (Salmon et al. 2011), keyed by (seed, sample index):
-what a row draws depends on its own logits and its own stream, never on its batch mates.
+A token is drawn by inverting the cumulative distribution with one uniform number, in two levels (first a
+block of the vocabulary, then a token in it), so that a whole batch costs little more than its log-sum-exp.
+The uniform numbers come from one Philox stream per completion (Salmon et al. 2011), keyed by (seed, sample
+index): what a row draws depends on its own logits and its own stream, never on its batch mates.
 """
 
 from collections.abc import Sequence

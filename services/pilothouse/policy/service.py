@@ -1,6 +1,7 @@
 """Puts the policy service together: model, engine, transaction and two servers."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from torch import Tensor
 
 from pilothouse.errors import InternalError
+from pilothouse.models.layout import owned
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, tensor_bytes
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.config import PolicyConfig
@@ -49,7 +51,8 @@ async def build(
         name=loaded.name, architecture=type(loaded.model).__name__, max_running=config.max_running
     )
     codec = loaded.codec
-    del loaded  # the engine has its own layout; let transformers' copy go
+    del loaded  # the engine has its own layout
+    gc.collect()  # transformers' copy hangs in reference cycles
     engine = _engine(config, served.weights, limits, registry)
     transactions = WeightTransactions(
         engine,
@@ -79,13 +82,11 @@ async def build(
 
 def _serve_from(loaded: CausalLM) -> Served:
     """Returns the loaded weights in the engine's layout, with digests as a push would announce them."""
-    state = parameters_by_name(loaded.model)
+    state = {name: tensor.detach() for name, tensor in parameters_by_name(loaded.model).items()}
     digests = _digests(state)
     return Served(
         version=Version(0, 0),
-        weights=DecoderWeights.from_state(
-            loaded.spec, {name: tensor.detach() for name, tensor in state.items()}
-        ),
+        weights=owned(DecoderWeights.from_state(loaded.spec, state), state.values()),
         digest=blake3(b"".join(digests[name] for name in sorted(digests))).digest(),
         digests=digests,
     )

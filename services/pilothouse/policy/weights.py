@@ -18,10 +18,8 @@ from pilothouse.errors import (
     IncompletePushError,
     NoPreviousWeightsError,
     NotFoundError,
-    ParentMismatchError,
     PilothouseError,
     PushInProgressError,
-    StaleVersionError,
 )
 from pilothouse.models.layout import shapes
 from pilothouse.policy.engine import PolicyEngine
@@ -96,9 +94,9 @@ class WeightTransactions:
             if push is not None and push.offer == offer and (push.answer is None or self._serves(push)):
                 push.touched = self._clock()
                 return push.progress
-            self._check_order(offer)
+            offer.check_order(self.current, self._fence)
             offer.manifest.check(self._shapes)
-            self._check_parent(offer)
+            offer.check_parent(self.current)
             self._displace(offer)
             self._fence = offer.version.epoch
             self._push = Push(secrets.token_hex(8), offer, self._engine, self.current, self._clock())
@@ -211,36 +209,6 @@ class WeightTransactions:
     def _serves(self, push: Push) -> bool:
         return self.current.version == push.offer.version
 
-    def _check_order(self, offer: Offer) -> None:
-        version, current = offer.version, self.current.version
-        if version.epoch < self._fence:
-            raise FencedError(
-                f"epoch {version.epoch} is fenced: a trainer of epoch {self._fence} has taken over; stop this"
-            )
-        if version <= current:
-            raise StaleVersionError(
-                f"version {version.version} of epoch {version.epoch} is not above version {current.version} "
-                f"of epoch {current.epoch}, which serves; push a higher version"
-            )
-
-    def _check_parent(self, offer: Offer) -> None:
-        if not offer.manifest.unchanged:
-            return
-        if offer.parent != self.current.version:
-            raise ParentMismatchError(
-                f"unchanged tensors refer to (epoch, version) {tuple(offer.parent)}, but "
-                f"{tuple(self.current.version)} serves; push all tensors"
-            )
-        differing = [
-            entry.name
-            for entry in offer.manifest.entries
-            if entry.unchanged and self.current.digests[entry.name] != entry.digest
-        ]
-        if differing:
-            raise ParentMismatchError(
-                f"not unchanged since the parent version: {', '.join(differing[:10])}; push these tensors"
-            )
-
     def _displace(self, offer: Offer) -> None:
         """Makes room for a new push: a newer epoch drops an open push, the same epoch must end it."""
         push = self._push
@@ -266,8 +234,8 @@ class WeightTransactions:
         with self._fatal_to(push):
             await push.verified()
             logprobs = await push.prove(probes, self._probe_tokens)
-            self._check_order(push.offer)
-            self._check_parent(push.offer)
+            push.offer.check_order(self.current, self._fence)
+            push.offer.check_parent(self.current)
         push.swapping = True
         offer, weights = push.offer, push.weights
         swap = self._engine.swap(weights, offer.version, recompute=kv_policy == "recompute")
