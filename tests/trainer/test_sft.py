@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pilothouse.errors import ConfigError, DivergedRunError
+from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm
 from pilothouse.trainer.config import OptimiserConfig, SftConfig
 from pilothouse.trainer.data.encode import EncodedDemonstration
@@ -158,6 +159,38 @@ def test_the_weights_of_the_least_held_out_loss_can_be_chosen(tmp_path: Path, de
     )
     again = again.model_copy(update={"optimiser": OptimiserConfig(learning_rate=0.0), "epochs": 1})
     assert train_sft(again)["eval_loss"] == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_checklist_10_the_weights_whose_samples_a_reward_model_likes_best_can_be_chosen(
+    tmp_path: Path, demonstrations: Path
+) -> None:
+    start = load_causal_lm("tiny")
+    reward = ScalarModel.from_causal_lm(start.model, seed=0, pad_id=start.codec.pad_id)
+    reward.save(tmp_path / "reward", start.codec)
+    rewards: list[float] = []
+    config = _config(
+        tmp_path / "run",
+        demonstrations,
+        evaluation_data=(demonstrations,),
+        choose_by="reward",
+        reward_model=str(tmp_path / "reward"),
+        max_new_tokens=8,
+        evaluate_every_steps=6,
+    )
+    train_sft(
+        config, lambda done, total, found: rewards.extend([found[k] for k in ("eval_reward",) if k in found])
+    )
+    assert len(rewards) == 4
+    still = OptimiserConfig(learning_rate=0.0)
+    again = config.model_copy(
+        update={
+            "output": tmp_path / "again",
+            "model": str(tmp_path / "run" / "model"),
+            "optimiser": still,
+            "epochs": 1,
+        }
+    )
+    assert train_sft(again)["eval_reward"] == pytest.approx(max(rewards), abs=1e-4)
 
 
 def test_missing_data_is_refused_with_the_mend(tmp_path: Path, demonstrations: Path) -> None:

@@ -20,6 +20,13 @@ from pilothouse.trainer.ppo.optimiser import Optimiser, learning_rate
 from pilothouse.trainer.ppo.ragged import OneRank
 from pilothouse.trainer.progress import Progress, silent
 
+# Settings that may change between two parts of one run. The data are compared by their digest.
+_NO_IDENTITY = {"output", "resume", "data", "evaluation_data", "normalise_with", "device", "threads"} | {
+    "evaluate_every_steps",
+    "checkpoint_every_steps",
+    "micro_batch_tokens",
+}
+
 Metrics = dict[str, float]
 """Values by TRL's names."""
 
@@ -129,9 +136,7 @@ class Fit:
 
     def _identity(self) -> dict[str, Any]:
         """Returns what must be the same for a checkpoint to be continued."""
-        settings = self._config.model_dump(
-            mode="json", include={"model", "seed", "epochs", "batch_size", "trainable_layers", "optimiser"}
-        )
+        settings = self._config.model_dump(mode="json", exclude=_NO_IDENTITY)
         return settings | {"data": self._task.digest, "task": self._task.name}
 
     def _save(self, step: int) -> None:

@@ -1,5 +1,6 @@
 """The demo's stages in order, from texts to the last evaluation. What is done is not done again."""
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -114,7 +115,9 @@ class Job:
             "data": (self._material.demonstrations,),
             "evaluation_data": (self._material.demonstrations_held_out,),
         }
-        return dict(train_sft(parse(SftConfig, config, section="sft"), line))
+        metrics = train_sft(parse(SftConfig, config, section="sft"), line)
+        shutil.rmtree(folder / "checkpoints")  # the model is there: nothing will go on from them
+        return dict(metrics)
 
     def _reward_model(self, folder: Path, line: Line) -> Outputs:
         config = self._fit(folder, self._recipe.reward_model) | {
@@ -128,6 +131,7 @@ class Job:
         # Scores are asked for longer sequences than were ranked: prompt and longest response.
         config["max_sequence_tokens"] = self._recipe.max_review_tokens + self._recipe.max_new_tokens
         result = train_reward_model(parse(RewardModelConfig, config, section="reward_model"), line)
+        shutil.rmtree(folder / "checkpoints")
         return {"version": result.version}
 
     def _export(self, folder: Path, line: Line) -> Outputs:
