@@ -35,6 +35,8 @@ def wire_type(dtype: npt.DTypeLike) -> tensor_pb2.DataType:
     """
     try:
         return _WIRE_TYPES[np.dtype(dtype).newbyteorder("<")]
+    except TypeError:
+        raise InvalidTensorError(f"{dtype} is no dtype of NumPy's; convert to a NumPy array first") from None
     except KeyError:
         allowed = ", ".join(str(known) for known in _WIRE_TYPES)
         raise InvalidTensorError(f"dtype {dtype} cannot be sent; convert to one of: {allowed}") from None
@@ -112,20 +114,31 @@ def encode_sequences(sequences: Sequence[npt.ArrayLike]) -> tensor_pb2.TokenSequ
     )
 
 
-def decode_sequences(message: tensor_pb2.TokenSequences, *, name: str, vocabulary_size: int) -> list[Tokens]:
+def decode_sequences(
+    message: tensor_pb2.TokenSequences, *, name: str, vocabulary_size: int, max_rows: int | None = None
+) -> list[Tokens]:
     """Returns ragged token sequences, int32, each of shape [length >= 1], ids in [0, vocabulary_size).
 
+    Args:
+        message: The message.
+        name: What the caller calls it, for error messages.
+        vocabulary_size: One above the largest id accepted.
+        max_rows: Most sequences accepted; None for no limit but the message's size.
+
     Raises:
-        InvalidTensorError: The lengths do not add up, a sequence is empty, or an id is out of range.
+        InvalidTensorError: There are too many sequences, the lengths do not add up, a sequence is empty, or
+            an id is out of range.
     """
     tokens = cast(Tokens, decode(message.tokens, name=f"{name}.tokens", dtype=np.int32, ndim=1))
-    lengths = decode(message.lengths, name=f"{name}.lengths", dtype=np.int32, ndim=1)
-    rows = cast(list[Tokens], split(tokens, lengths, name=name))
-    if any(len(row) == 0 for row in rows):
+    lengths = cast(Tokens, decode(message.lengths, name=f"{name}.lengths", dtype=np.int32, ndim=1))
+    # Everything is checked before the first row is cut: a message may claim millions of rows.
+    if max_rows is not None and len(lengths) > max_rows:
+        raise InvalidTensorError(f"{name} has {len(lengths)} sequences; send at most {max_rows} at a time")
+    if (lengths == 0).any():
         raise InvalidTensorError(f"{name} has an empty sequence; every sequence needs at least one token")
     if tokens.size and (tokens.min() < 0 or tokens.max() >= vocabulary_size):
         raise InvalidTensorError(f"{name} has token ids outside [0, {vocabulary_size})")
-    return rows
+    return cast(list[Tokens], split(tokens, lengths, name=name))
 
 
 def split(values: Array, lengths: Array, *, name: str) -> list[Array]:
@@ -134,12 +147,13 @@ def split(values: Array, lengths: Array, *, name: str) -> list[Array]:
     Raises:
         InvalidTensorError: A length is negative or they do not add up to ``total``.
     """
-    counts = [int(length) for length in lengths.tolist()]
-    if any(count < 0 for count in counts) or sum(counts) != len(values):
+    counts = lengths.astype(np.int64)
+    if (counts < 0).any() or counts.sum() != len(values):
         raise InvalidTensorError(
-            f"{name}: lengths must be non-negative and add up to {len(values)}, got {sum(counts)}"
+            f"{name}: lengths must be non-negative and add up to {len(values)}, got {counts.sum()}"
         )
-    return np.split(values, np.cumsum(counts)[:-1]) if counts else []
+    ends = np.cumsum(counts).tolist()
+    return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _as_array(values: npt.ArrayLike) -> Array:

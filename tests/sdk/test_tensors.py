@@ -95,6 +95,11 @@ def test_what_is_no_int32_is_not_cut_to_size(values: list[object]) -> None:
         tensors.encode(values, np.int32)  # type: ignore[arg-type]
 
 
+def test_a_dtype_of_another_library_is_told_how_to_convert() -> None:
+    with pytest.raises(InvalidTensorError, match="convert to a NumPy array first"):
+        tensors.wire_type(object())  # type: ignore[arg-type]
+
+
 def test_ragged_rows_are_no_array() -> None:
     with pytest.raises(InvalidTensorError, match="rectangular"):
         tensors.encode([[1, 2], [3]])
@@ -123,6 +128,18 @@ def test_hostile_sequences_are_refused_or_add_up(lengths: list[int], tokens: lis
     else:
         assert [len(row) for row in rows] == lengths
         assert [token for row in rows for token in row.tolist()] == tokens
+
+
+@pytest.mark.parametrize(("lengths", "words"), [([0] * 8, "empty sequence"), ([1] * 9, "send at most 8")])
+def test_rows_are_refused_before_the_first_one_is_cut(
+    lengths: list[int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = tensor_pb2.TokenSequences(
+        tokens=tensors.encode([1] * sum(lengths), np.int32), lengths=tensors.encode(lengths, np.int32)
+    )
+    monkeypatch.delattr(tensors, "split")  # a small message may claim millions of rows
+    with pytest.raises(InvalidTensorError, match=words):
+        tensors.decode_sequences(message, name="prompts", vocabulary_size=4, max_rows=8)
 
 
 @pytest.mark.parametrize("row", [[0.5], [[1, 2]], [2**40], 7])
