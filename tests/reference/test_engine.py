@@ -8,7 +8,7 @@ from pilothouse.errors import InvalidRequestError
 from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.tiny import tiny_model
-from pilothouse.reference.engine import ReferenceEngine
+from pilothouse.reference.engine import MAX_TEMPERATURE, MIN_TEMPERATURE, ReferenceEngine
 from pilothouse.tensors import Tokens
 
 LENGTHS = [9, 30, 4, 17, 17, 40]
@@ -59,6 +59,8 @@ def test_equal_requests_get_bit_equal_answers(weights: DecoderWeights) -> None:
         ([5], [1], -1.0, "above 0"),
         ([5], [1], float("nan"), "above 0"),
         ([5], [1], float("inf"), "above 0"),
+        ([5], [1], 1e-40, "from 0.001 to 100"),  # the scaled logits would overflow: NaN
+        ([5], [1], 101.0, "from 0.001 to 100"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(
@@ -67,6 +69,13 @@ def test_what_cannot_be_computed_is_refused(
     rows = [np.full(length, 5, np.int32) for length in lengths]
     with pytest.raises(InvalidRequestError, match=words):
         engine(weights).check(rows, np.array(prompts, np.int32), temperature)
+
+
+@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, MAX_TEMPERATURE])
+def test_logprobs_are_finite_at_both_ends_of_the_temperatures(
+    weights: DecoderWeights, temperature: float
+) -> None:
+    assert np.isfinite(engine(weights).logprobs(sequences(), PROMPTS, temperature)).all()
 
 
 def test_a_cancelled_request_computes_no_further_batch(weights: DecoderWeights) -> None:

@@ -75,6 +75,7 @@ async def test_many_callers_at_once_get_their_own_answers(serve: Serve) -> None:
         ({"prompt_lengths": tensors.encode([9], np.int32)}, "at most its sequence"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": 0.0}, "temperature"),
+        ({"temperature": 1e-45}, "temperature"),
         ({"behaviour_logprobs": tensors.encode([0.5], np.float32)}, "1 values for 2"),
         ({"behaviour_logprobs": tensors.encode([0.5, np.nan], np.float32)}, "NaN"),
     ],

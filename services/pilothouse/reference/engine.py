@@ -3,7 +3,6 @@
 Axes: B sequences, R response tokens of all of them end to end. Log-probabilities are nats.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,6 +13,9 @@ from pilothouse.errors import InvalidRequestError, InvalidTensorError
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.tensors import Floats, Tokens
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 100.0
+"""What the policy can sample with. Far below, the scaled logits overflow and the log-probs are NaN."""
 
 
 class ReferenceEngine:
@@ -32,9 +34,10 @@ class ReferenceEngine:
     ) -> None:
         self._weights = weights
         self._max_batch_tokens = max_batch_tokens
-        self._max_request_tokens = max_request_tokens
         self.max_sequence_tokens = max_sequence_tokens
         """Longest prompt and response together."""
+        self.max_request_tokens = max_request_tokens
+        """Most tokens of one request, over all its sequences."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -49,7 +52,7 @@ class ReferenceEngine:
         Raises:
             InvalidTensorError: The prompt lengths are not one per sequence, from 1 to the sequence's length.
             InvalidRequestError: There is no sequence, one is too long, there are too many tokens, or the
-                temperature is not a finite number above 0.
+                temperature is out of range.
         """
         lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         if not sequences:
@@ -66,12 +69,15 @@ class ReferenceEngine:
             raise InvalidRequestError(
                 f"a sequence has {lengths.max()} tokens; shorten it to {self.max_sequence_tokens}"
             )
-        if lengths.sum() > self._max_request_tokens:
+        if lengths.sum() > self.max_request_tokens:
             raise InvalidRequestError(
-                f"the request has {lengths.sum()} tokens; split it into ones of {self._max_request_tokens}"
+                f"the request has {lengths.sum()} tokens; split it into ones of {self.max_request_tokens}"
             )
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise InvalidRequestError(f"temperature must be a finite number above 0, got {temperature}")
+        if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+            raise InvalidRequestError(
+                f"temperature must be above 0 (from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}), "
+                f"got {temperature:g}"
+            )
 
     def logprobs(
         self,

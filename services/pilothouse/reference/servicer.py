@@ -30,7 +30,10 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
         self, request: reference_pb2.ReferenceServiceLogprobsRequest, context: Context
     ) -> reference_pb2.ReferenceServiceLogprobsResponse:
         sequences = tensors.decode_sequences(
-            request.sequences, name="sequences", vocabulary_size=self._engine.vocabulary_size
+            request.sequences,
+            name="sequences",
+            vocabulary_size=self._engine.vocabulary_size,
+            max_rows=self._engine.max_request_tokens,  # every row has a token
         )
         prompts = tensors.decode(request.prompt_lengths, name="prompt_lengths", dtype=np.int32, ndim=1)
         temperature = request.temperature if request.HasField("temperature") else 1.0
