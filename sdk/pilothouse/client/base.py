@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -10,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pilothouse.client import channels
-from pilothouse.errors import PilothouseError, UnavailableError
+from pilothouse.errors import InvalidRequestError, PilothouseError, UnavailableError
 from pilothouse.status import from_rpc
 
 Request = TypeVar("Request")
@@ -145,6 +146,22 @@ class AsyncClient:
             raise from_rpc(error, target=self.target) from error
         finally:
             call.cancel()  # a caller who stops reading frees the server's slots
+
+
+@contextmanager
+def sendable() -> Iterator[None]:
+    """Decorates what makes a request: a value that no message can hold is refused like any other wrong one.
+
+    Raises:
+        InvalidRequestError: A number is out of range, a text is not Unicode (a lone surrogate), or a value
+            has the wrong type.
+    """
+    try:
+        yield
+    except PilothouseError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"the request cannot be sent: {error}; check its values") from error
 
 
 def check_waitable(error: grpc.RpcError, target: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilothouse import tensors
+from pilothouse.client.base import sendable
 from pilothouse.client.types import (
     Chat,
     Completion,
@@ -31,6 +32,7 @@ _FINISH_REASONS: dict[int, FinishReason] = {
 }
 
 
+@sendable()
 def generate_request(
     prompts: Prompts,
     sampling: SamplingParams | None,
@@ -42,7 +44,8 @@ def generate_request(
     """Returns the message; see ``PolicyClient.generate``.
 
     Raises:
-        InvalidRequestError: The prompts are of no known kind, or there is not one seed for each.
+        InvalidRequestError: The prompts are of no known kind, there is not one seed for each, or a value does
+            not fit into the message.
     """
     request = policy_pb2.GenerateRequest(sampling=_sampling(sampling), n=n, stream_tokens=stream_tokens)
     _set_prompts(request, prompts)
@@ -84,6 +87,7 @@ def in_order(found: Iterable[Completion], prompts: int, n: int) -> list[Completi
     return completions
 
 
+@sendable()
 def logprobs_request(
     sequences: Sequence[TokenRow], prompt_lengths: npt.ArrayLike, temperature: float
 ) -> policy_pb2.LogprobsRequest:
@@ -134,6 +138,8 @@ def floats(tensor: tensor_pb2.Tensor, *, name: str) -> Floats:
 
 def _sampling(sampling: SamplingParams | None) -> policy_pb2.SamplingParams:
     params = sampling or SamplingParams()
+    if isinstance(params.stop_strings, str):
+        raise InvalidRequestError("stop_strings must be a list of texts, not one text; put it into a list")
     return policy_pb2.SamplingParams(
         temperature=params.temperature,
         top_p=params.top_p,
@@ -150,6 +156,8 @@ def _set_prompts(request: policy_pb2.GenerateRequest, prompts: Prompts) -> None:
     if isinstance(prompts, str) or len(prompts) == 0:
         raise InvalidRequestError("prompts must be a list of at least one prompt")
     rows: Sequence[Any] = prompts
+    for row in rows:
+        _check_kind(row)
     if all(isinstance(row, str) for row in rows):
         request.texts.texts.extend(rows)
     elif all(_is_chat(row) for row in rows):
@@ -158,6 +166,18 @@ def _set_prompts(request: policy_pb2.GenerateRequest, prompts: Prompts) -> None:
         raise InvalidRequestError("prompts must all be texts, all token ids or all conversations")
     else:
         request.tokens.CopyFrom(tensors.encode_sequences(rows))
+
+
+def _check_kind(row: Any) -> None:
+    """Refuses what stands where a prompt should: an id or a message of a prompt that is in no list."""
+    if isinstance(row, str):
+        return
+    is_row = isinstance(row, Sequence) or (isinstance(row, np.ndarray) and row.ndim > 0)
+    if not is_row or (len(row) > 0 and isinstance(row[0], str)):
+        raise InvalidRequestError(
+            f"a prompt must be a text, a row of token ids or a conversation, got {row!r:.60}; "
+            "put a single prompt into a list"
+        )
 
 
 def _is_chat(row: Any) -> bool:
@@ -172,8 +192,11 @@ def _message(message: Message) -> tensor_pb2.ChatMessage:
     if isinstance(message, Mapping):
         if set(message) != {"role", "content"}:
             raise InvalidRequestError(f"a message needs the keys role and content, got {sorted(message)}")
-        return tensor_pb2.ChatMessage(role=message["role"], content=message["content"])
-    role, content = message
+        role, content = message["role"], message["content"]
+    else:
+        role, content = message
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise InvalidRequestError(f"role and content of a message must be texts, got {message!r:.60}")
     return tensor_pb2.ChatMessage(role=role, content=content)
 
 

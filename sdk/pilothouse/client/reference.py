@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilothouse import tensors
-from pilothouse.client.base import AsyncClient, SyncClient
+from pilothouse.client.base import AsyncClient, SyncClient, sendable
 from pilothouse.client.policy_codec import rows
 from pilothouse.client.types import ReferenceLogprobs, ReferenceModel, TokenRow
 from pilothouse.v1 import reference_pb2, reference_pb2_grpc
@@ -72,6 +72,7 @@ class AsyncReferenceClient(AsyncClient):
         )
 
 
+@sendable()
 def _request(
     sequences: Sequence[TokenRow],
     prompt_lengths: npt.ArrayLike,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilothouse import tensors
-from pilothouse.client.base import AsyncClient, SyncClient
+from pilothouse.client.base import AsyncClient, SyncClient, sendable
 from pilothouse.client.policy_codec import floats
 from pilothouse.client.types import RewardModel, ScoreComponent, Scores, TokenRow
 from pilothouse.errors import InvalidRequestError, ProtocolError
@@ -86,6 +86,7 @@ class AsyncRewardClient(AsyncClient):
         return _model(await self._call(self._stub.GetRewardModel, reward_pb2.GetRewardModelRequest()))
 
 
+@sendable()
 def _request(
     prompts: Sequence[str] | None,
     responses: Sequence[str] | None,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilothouse import tensors as wire
-from pilothouse.client.base import AsyncClient, SyncClient
+from pilothouse.client.base import AsyncClient, SyncClient, sendable
 from pilothouse.client.policy_codec import floats
 from pilothouse.client.push_plan import CHUNK_BYTES, PushPlan, plan_push
 from pilothouse.client.types import KvPolicy, PushResult, TokenRow
@@ -18,6 +18,7 @@ from pilothouse.errors import (
     DeadlineExceededError,
     DrainingError,
     InternalError,
+    InvalidRequestError,
     PilothouseError,
     ProtocolError,
     QueueFullError,
@@ -109,14 +110,15 @@ class WeightsClient(SyncClient):
             NonFiniteWeightsError: A tensor holds NaN or infinity.
             UnavailableError: The policy went away and did not come back in time.
         """
+        commit = _commit_request(probes, kv_policy)
         plan = plan_push(tensors, unchanged)
         begin = _begin_request(plan, run, epoch, version, parent)
-        push_id = self._upload_all(plan, begin)
+        commit.push_id = self._upload_all(plan, begin)
         try:
-            answer = self._call(self._stub.CommitPush, _commit_request(push_id, probes, kv_policy))
+            answer = self._call(self._stub.CommitPush, commit)
         except PilothouseError as error:
             if not isinstance(error, _UNDECIDED):
-                self._abort(push_id)
+                self._abort(commit.push_id)
             raise
         return _result(plan, answer)
 
@@ -126,7 +128,7 @@ class WeightsClient(SyncClient):
         Raises:
             NoPreviousWeightsError: There are none.
         """
-        request = weights_pb2.RollbackRequest(kv_policy=_KV_POLICIES[kv_policy])
+        request = weights_pb2.RollbackRequest(kv_policy=_kv_policy(kv_policy))
         answer = self._call(self._stub.Rollback, request)
         return answer.epoch, answer.version
 
@@ -178,20 +180,21 @@ class AsyncWeightsClient(AsyncClient):
         kv_policy: KvPolicy | None = None,
     ) -> PushResult:
         """As ``WeightsClient.push``."""
+        commit = _commit_request(probes, kv_policy)
         plan = await asyncio.to_thread(plan_push, tensors, unchanged)
         begin = _begin_request(plan, run, epoch, version, parent)
-        push_id = await self._upload_all(plan, begin)
+        commit.push_id = await self._upload_all(plan, begin)
         try:
-            answer = await self._call(self._stub.CommitPush, _commit_request(push_id, probes, kv_policy))
+            answer = await self._call(self._stub.CommitPush, commit)
         except PilothouseError as error:
             if not isinstance(error, _UNDECIDED):
-                await self._abort(push_id)
+                await self._abort(commit.push_id)
             raise
         return _result(plan, answer)
 
     async def rollback(self, kv_policy: KvPolicy | None = None) -> tuple[int, int]:
         """As ``WeightsClient.rollback``."""
-        request = weights_pb2.RollbackRequest(kv_policy=_KV_POLICIES[kv_policy])
+        request = weights_pb2.RollbackRequest(kv_policy=_kv_policy(kv_policy))
         answer = await self._call(self._stub.Rollback, request)
         return answer.epoch, answer.version
 
@@ -237,6 +240,7 @@ async def _in_threads(
         yield chunk
 
 
+@sendable()
 def _begin_request(
     plan: PushPlan, run: str, epoch: int, version: int, parent: tuple[int, int] | None
 ) -> weights_pb2.BeginPushRequest:
@@ -251,10 +255,16 @@ def _begin_request(
     )
 
 
-def _commit_request(
-    push_id: str, probes: Sequence[TokenRow], kv_policy: KvPolicy | None
-) -> weights_pb2.CommitPushRequest:
-    request = weights_pb2.CommitPushRequest(push_id=push_id, kv_policy=_KV_POLICIES[kv_policy])
+def _kv_policy(name: KvPolicy | None) -> weights_pb2.KvPolicy:
+    if name not in _KV_POLICIES:
+        raise InvalidRequestError(f"kv_policy must be keep, recompute or None, got {name!r}")
+    return _KV_POLICIES[name]
+
+
+@sendable()
+def _commit_request(probes: Sequence[TokenRow], kv_policy: KvPolicy | None) -> weights_pb2.CommitPushRequest:
+    """Returns the message without its push id; made first, so that a mistake costs no upload."""
+    request = weights_pb2.CommitPushRequest(kv_policy=_kv_policy(kv_policy))
     if len(probes):
         request.probes.CopyFrom(wire.encode_sequences(probes))
     return request

@@ -153,12 +153,18 @@ async def test_texts_and_tokens_are_scored(serve: Serve) -> None:
         {"prompts": "a", "responses": "b"},
         {"prompts": ["a"], "responses": ["b"], "sequences": [[1]], "prompt_lengths": [1]},
         {"sequences": [[1]]},
+        {"prompts": ["\ud800"], "responses": ["b"]},
     ],
     ids=str,
 )
 def test_an_ambiguous_batch_is_refused_before_the_call(batch: Any) -> None:
     with RewardClient("127.0.0.1:1") as client, pytest.raises(InvalidRequestError):
         client.score(**batch)
+
+
+def test_behaviour_that_is_no_number_is_refused_before_the_call() -> None:
+    with ReferenceClient("127.0.0.1:1") as client, pytest.raises(InvalidRequestError, match="cannot be sent"):
+        client.logprobs([[1, 2]], [1], behaviour=[["x"]])
 
 
 async def test_a_missing_score_is_an_error(serve: Serve) -> None:

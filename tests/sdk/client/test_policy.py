@@ -105,6 +105,39 @@ def test_prompts_of_no_known_kind_are_refused_before_the_call(prompts: Any) -> N
         generate_request(prompts, None, n=1, seeds=None, stream_tokens=False)
 
 
+@pytest.mark.parametrize("prompts", [[1, 2], [{"role": "user", "content": "a"}], [("user", "a")]], ids=repr)
+def test_a_single_prompt_that_is_in_no_list_is_told_so(prompts: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="put a single prompt into a list"):
+        generate_request(prompts, None, n=1, seeds=None, stream_tokens=False)
+
+
+def test_a_message_without_content_is_refused_and_not_sent_empty() -> None:
+    chat: Any = [{"role": "user", "content": None}]
+    with pytest.raises(InvalidRequestError, match="must be texts"):
+        generate_request([chat], None, n=1, seeds=None, stream_tokens=False)
+
+
+def test_one_stop_string_is_not_taken_for_a_list_of_letters() -> None:
+    with pytest.raises(InvalidRequestError, match="put it into a list"):
+        generate_request(["a"], SamplingParams(stop_strings="END"), n=1, seeds=None, stream_tokens=False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "n"),
+    [
+        ("\ud800", SamplingParams(), 1),
+        ("a", SamplingParams(top_k=2**40), 1),
+        ("a", SamplingParams(), 2**40),
+        ("a", SamplingParams(temperature="hot"), 1),  # type: ignore[arg-type]
+    ],
+)
+def test_what_no_message_can_hold_is_an_invalid_request(
+    prompt: str, sampling: SamplingParams, n: int
+) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot be sent"):
+        generate_request([prompt], sampling, n=n, seeds=None, stream_tokens=False)
+
+
 def test_seeds_must_match_prompts() -> None:
     with pytest.raises(InvalidRequestError, match="1 seeds for 2 prompts"):
         generate_request(["a", "b"], None, n=1, seeds=[1], stream_tokens=False)

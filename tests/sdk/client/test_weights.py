@@ -125,6 +125,17 @@ async def test_a_refused_commit_frees_the_push_and_tells_why(
     assert len(staged.offsets) == 1
 
 
+@pytest.mark.parametrize(
+    "settings", [{"kv_policy": "bad"}, {"probes": [[0.5]]}, {"parent": (2**70, 1)}], ids=str
+)
+async def test_a_mistake_in_the_call_costs_no_upload(
+    settings: dict[str, Any], serve: Serve, staged: Staged, push: Push
+) -> None:
+    with pytest.raises(InvalidRequestError):
+        await push(await serve(staged.add), **settings)
+    assert staged.begun == []
+
+
 async def test_unchanged_tensors_send_no_bytes(serve: Serve, staged: Staged, push: Push) -> None:
     result = await push(await serve(staged.add), parent=(2, 4), unchanged={"b.weight"})
     assert bytes(staged.staged) == TENSORS["a.bias"].tobytes() + TENSORS["c.weight"].tobytes()
