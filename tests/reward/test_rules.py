@@ -32,6 +32,7 @@ def test_regex_finds_or_matches_the_whole() -> None:
 
 def test_format_knows_json_sentences_and_tags() -> None:
     assert scores(['{"a": 1}', "{a}", "[" * 100_000], kind="format", format="json") == [1.0, 0.0, 0.0]
+    assert scores(["NaN", "[Infinity]", "null"], kind="format", format="json") == [0.0, 0.0, 1.0]
     assert scores(["A film.", "a film.", "A film", ""], kind="format") == [1.0, 0.0, 0.0, 0.0]
     tagged = [
         "<think>x</think>\n<answer>y</answer>",

@@ -146,6 +146,7 @@ async def test_malformed_requests_are_refused_helpfully_and_the_service_serves_o
         (token_request([[1, 512]], [1]), "outside"),
         (token_request([[1, -3]], [1]), "outside"),
         (token_request([[1, 2], []], [1, 0]), "empty sequence"),
+        (token_request([[1]] * 9, [1] * 9), "send at most 8"),
         (token_request([[1, 2]], [3]), r"prompt_lengths[0] is 3"),
         (token_request([[1, 2]], [1, 1]), "2 prompt_lengths for 1"),
         (negative, "prompt_lengths[0] is -1"),
@@ -188,6 +189,19 @@ async def test_a_rule_with_a_tokenizer_reads_tokens_as_text(
         stub = reward_pb2_grpc.RewardServiceStub(channel)
         response = await stub.Score(token_request([sequence], [len(prompt)]))
     assert values(response.scores).tolist() == [1.0]
+
+
+async def test_tokens_are_bound_by_the_length_of_their_text(
+    codec: TextCodec, onnx_folder: Path, serve: Serve, connect: Connect
+) -> None:
+    settings = {"backend": "rules", "tokenizer": str(onnx_folder), "max_text_characters": 20}
+    async with serve(**settings) as server, connect(server) as channel:
+        stub = reward_pb2_grpc.RewardServiceStub(channel)
+        long = codec.encode("film film film film film")
+        code, details = await refusal(stub.Score(token_request([codec.encode("film"), long], [1, 1])))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the text of row 1 has" in details
+        assert len(values((await stub.Score(token_request([codec.encode("film")], [1]))).scores)) == 1
 
 
 async def test_a_score_that_is_not_finite_is_an_error_and_never_a_number(

@@ -52,13 +52,8 @@ class RowMaker:
                 f"{len(prompts)} prompts, {len(responses)} responses; send one of each a row"
             )
         self._check_count(len(responses))
-        for row, text in enumerate([*prompts, *responses]):
-            if len(text) > self._max_text_characters:
-                raise InvalidRequestError(
-                    f"the text of row {row % len(responses)} has {len(text)} characters; the limit is "
-                    f"{self._max_text_characters}"
-                )
         pairs = list(zip(prompts, responses, strict=True))
+        self._check_texts(pairs)
         return [self._text_rows(backend, pairs) for backend in self._backends]
 
     def from_tokens(self, sequences: Sequence[Tokens], prompt_lengths: Sequence[int]) -> list[list[Row]]:
@@ -88,6 +83,15 @@ class RowMaker:
                 f"a request must have 1 to {self._max_rows} rows, got {count}; split the batch"
             )
 
+    def _check_texts(self, pairs: Sequence[tuple[str, str]]) -> None:
+        for row, pair in enumerate(pairs):
+            longest = max(map(len, pair))
+            if longest > self._max_text_characters:
+                raise InvalidRequestError(
+                    f"the text of row {row} has {longest} characters; the limit is "
+                    f"{self._max_text_characters}"
+                )
+
     def _text_rows(self, backend: Backend, pairs: Sequence[tuple[str, str]]) -> list[Row]:
         if backend.reads == "text":
             return [Row(prompt=prompt, response=response) for prompt, response in pairs]
@@ -102,10 +106,12 @@ class RowMaker:
             return _within(backend, [Row(tokens=tokens) for tokens in sequences])
         assert backend.codec is not None
         decode = backend.codec.decode
-        return [
-            Row(prompt=decode(tokens[:length]), response=decode(tokens[length:]))
+        pairs = [
+            (decode(tokens[:length]), decode(tokens[length:]))
             for tokens, length in zip(sequences, prompt_lengths, strict=True)
         ]
+        self._check_texts(pairs)
+        return [Row(prompt=prompt, response=response) for prompt, response in pairs]
 
 
 def join_texts(codec: TextCodec, prompt: str, response: str) -> Tokens:

@@ -58,7 +58,10 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
             case "tokens":
                 vocabulary_size = self._rows.token_codec().vocabulary_size
                 sequences = tensors.decode_sequences(
-                    request.tokens.sequences, name="tokens.sequences", vocabulary_size=vocabulary_size
+                    request.tokens.sequences,
+                    name="tokens.sequences",
+                    vocabulary_size=vocabulary_size,
+                    max_rows=self._max_batch_rows,
                 )
                 lengths = tensors.decode(
                     request.tokens.prompt_lengths, name="tokens.prompt_lengths", dtype=np.int32, ndim=1

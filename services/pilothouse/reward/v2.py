@@ -72,7 +72,7 @@ class InferenceServicer:
         """Scores texts: inputs ``prompt`` and ``response``, or ``text`` alone, which has no prompt."""
         self._require_served(request.model_name, request.model_version)
         _check_outputs(request)
-        texts, shape = _texts(request)
+        texts, shape = await asyncio.to_thread(_texts, request)  # it may hold millions of tiny texts
         if texts.keys() == {"text"}:
             prompts, responses = [""] * len(texts["text"]), texts["text"]
         else:

@@ -66,10 +66,14 @@ def _format(rule: RuleConfig) -> Rule:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):  # hostile text may nest deeper than the parser goes
         return False
     return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # Python's parser takes NaN and Infinity
 
 
 def _is_sentence(text: str) -> bool:
