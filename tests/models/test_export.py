@@ -112,6 +112,10 @@ def test_an_export_replaces_an_earlier_one_but_nothing_else(
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(ConfigError, match="choose another folder"):
         export_reward_model(saved[0], tmp_path / "mine")
+    (tmp_path / "mine" / MODEL_FILE).write_text("another tool's export")
+    with pytest.raises(ConfigError, match="choose another folder"):
+        export_reward_model(saved[0], tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
 
 
 def test_weights_too_large_for_one_protobuf_file_go_into_a_second_one(

@@ -109,3 +109,8 @@ def test_the_digest_is_that_of_the_wire_manifest() -> None:
     assert state_digest(state) == blake3(first + second).hexdigest()
     assert state_digest({"x": torch.ones(3)}) == state_digest({"x": np.ones(3, np.float32)})
     assert state_digest({"x": torch.ones(())}) == state_digest({"x": np.ones((), np.float32)})
+
+
+def test_a_device_that_torch_does_not_know_is_told() -> None:
+    with pytest.raises(ConfigError, match="device 'nonsense' cannot be used"):
+        load_causal_lm("tiny", device="nonsense")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pilothouse.errors import ConfigError, ExportParityError
 from pilothouse.models.decoder import Attend, hidden_states
 from pilothouse.models.heads import ScalarModel
-from pilothouse.models.reward_files import read_manifest, write_manifest
+from pilothouse.models.reward_files import MANIFEST, read_manifest, write_manifest
 from pilothouse.models.rope import tables
 from pilothouse.models.text import TextCodec
 
@@ -64,7 +64,7 @@ def export_reward_model(
 
     Raises:
         ConfigError: ``out_folder`` holds something else, or a model file cannot be read.
-        ExportParityError: The graph's scores differ; nothing is left in ``out_folder``.
+        ExportParityError: The graph's scores differ; ``out_folder`` is left as it was.
         PilothouseError: The model cannot be loaded; see ``ScalarModel.load``.
     """
     started = time.monotonic()
@@ -194,7 +194,8 @@ def _write_graph(scorer: PaddedScorer, path: Path) -> None:
 
 def _fresh_staging(out_folder: Path) -> Path:
     """Returns an empty folder beside ``out_folder``, which then takes its place."""
-    if out_folder.exists() and any(out_folder.iterdir()) and not (out_folder / MODEL_FILE).exists():
+    earlier = (out_folder / MODEL_FILE).exists() and (out_folder / MANIFEST).exists()
+    if out_folder.exists() and any(out_folder.iterdir()) and not earlier:
         raise ConfigError(f"{out_folder} holds something other than an earlier export; choose another folder")
     out_folder.parent.mkdir(parents=True, exist_ok=True)
     staging = out_folder.with_name(f".{out_folder.name}.partial")

@@ -57,7 +57,7 @@ def load_causal_lm(name_or_folder: str | Path, *, device: str = "cpu", dtype: st
         ModelNotFoundError: The folder, its config, weights or tokenizer is missing.
         UnsafeModelError: The weights are pickled, or the model needs code of its own.
         UnsupportedArchitectureError: The decoder does not compute this architecture or a feature it turns on.
-        ConfigError: The dtype is unknown, or a file cannot be read.
+        ConfigError: The dtype is unknown, the device cannot be used, or a file cannot be read.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype '{dtype}'; there are: {', '.join(DTYPES)}")
@@ -114,8 +114,18 @@ def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTraine
 
 
 def place(model: torch.nn.Module, device: str, dtype: str) -> None:
-    """Moves a model's parameters to a device and a dtype, a key of ``DTYPES``."""
-    model.to(device=torch.device(device), dtype=DTYPES[dtype])
+    """Moves a model's parameters to a device and a dtype, a key of ``DTYPES``.
+
+    Raises:
+        ConfigError: This machine has no such device, or not enough memory on it.
+    """
+    try:
+        model.to(device=torch.device(device), dtype=DTYPES[dtype])
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"device '{device}' cannot be used: {reason}; choose cpu or a device of this machine"
+        ) from error
 
 
 def quiet() -> None:
