@@ -108,7 +108,8 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
 def _decoded(request: Any) -> Any:
     if isinstance(request, _Undecodable):
         raise InvalidRequestError(
-            "the request's bytes are not the message of this method; check the caller's schema"
+            "the request's bytes are not the message of this method; check the caller's schema, and that "
+            "every text is UTF-8"
         )
     return request
 
