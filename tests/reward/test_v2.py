@@ -127,6 +127,8 @@ async def test_typed_contents_are_answered_with_typed_contents(serve: Serve, con
         ({"texts": [], "raw": [b"\xff\xff\xff\xffab"] * 2}, "INVALID_ARGUMENT", "cut off"),
         ({"texts": [], "raw": [b"\x01\x00"] * 2}, "INVALID_ARGUMENT", "cut off"),
         ({"texts": [], "shape": [0]}, "INVALID_ARGUMENT", "rows"),
+        ({"texts": [], "shape": [2000], "raw": [bytes(8000)] * 2}, "INVALID_ARGUMENT", "1 to 1024 rows"),
+        ({"texts": [], "raw": [bytes(400_000)] * 2}, "INVALID_ARGUMENT", "holds more than 2 texts"),
         ({"outputs": ["logits"]}, "INVALID_ARGUMENT", "the one output is score"),
     ],
 )

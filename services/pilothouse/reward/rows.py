@@ -41,6 +41,17 @@ class RowMaker:
             raise InvalidRequestError("the parts of this scorer have different tokenizers; send texts")
         return known[0]
 
+    def check_count(self, count: int) -> None:
+        """Makes sure that a request may have so many rows.
+
+        Raises:
+            InvalidRequestError: There are none, or too many.
+        """
+        if not 1 <= count <= self._max_rows:
+            raise InvalidRequestError(
+                f"a request must have 1 to {self._max_rows} rows, got {count}; split the batch"
+            )
+
     def from_texts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[Row]]:
         """Returns the rows of every backend; where tokens are wanted, EOS is put after the response.
 
@@ -51,7 +62,7 @@ class RowMaker:
             raise InvalidRequestError(
                 f"{len(prompts)} prompts, {len(responses)} responses; send one of each a row"
             )
-        self._check_count(len(responses))
+        self.check_count(len(responses))
         pairs = list(zip(prompts, responses, strict=True))
         self._check_texts(pairs)
         return [self._text_rows(backend, pairs) for backend in self._backends]
@@ -69,19 +80,13 @@ class RowMaker:
         """
         if len(prompt_lengths) != len(sequences):
             raise InvalidRequestError(f"{len(prompt_lengths)} prompt_lengths for {len(sequences)} sequences")
-        self._check_count(len(sequences))
+        self.check_count(len(sequences))
         for row, (tokens, length) in enumerate(zip(sequences, prompt_lengths, strict=True)):
             if not 0 <= length <= len(tokens):
                 raise InvalidRequestError(
                     f"prompt_lengths[{row}] is {length}, but the sequence has {len(tokens)} tokens"
                 )
         return [self._token_rows(backend, sequences, prompt_lengths) for backend in self._backends]
-
-    def _check_count(self, count: int) -> None:
-        if not 1 <= count <= self._max_rows:
-            raise InvalidRequestError(
-                f"a request must have 1 to {self._max_rows} rows, got {count}; split the batch"
-            )
 
     def _check_texts(self, pairs: Sequence[tuple[str, str]]) -> None:
         for row, pair in enumerate(pairs):

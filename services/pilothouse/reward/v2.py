@@ -72,7 +72,9 @@ class InferenceServicer:
         """Scores texts: inputs ``prompt`` and ``response``, or ``text`` alone, which has no prompt."""
         self._require_served(request.model_name, request.model_version)
         _check_outputs(request)
-        texts, shape = await asyncio.to_thread(_texts, request)  # it may hold millions of tiny texts
+        shape = _shape(request)
+        self._rows.check_count(prod(shape))  # before any text is read: a request may hold millions of them
+        texts = _texts(request, prod(shape))
         if texts.keys() == {"text"}:
             prompts, responses = [""] * len(texts["text"]), texts["text"]
         else:
@@ -133,43 +135,59 @@ def _check_outputs(request: Any) -> None:
         )
 
 
-def _texts(request: Any) -> tuple[dict[str, list[str]], list[int]]:
-    """Returns the texts of every input, and the shape that the answer takes over.
+def _shape(request: Any) -> list[int]:
+    """Returns the shape of every input, which the answer takes over.
 
     Raises:
-        InvalidTensorError: The inputs are not those of the model, or their content does not fit their shape.
+        InvalidTensorError: The inputs are not those of the model, or their shapes differ or make no batch.
     """
     names = [tensor.name for tensor in request.inputs]
     if sorted(names) not in (["prompt", "response"], ["text"]):
         raise InvalidTensorError(f"the inputs must be prompt and response, or text alone; got {names}")
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(names):
-        raise InvalidTensorError(f"{len(names)} inputs, but {len(raw)} raw_input_contents; send one each")
     shapes = {tuple(tensor.shape) for tensor in request.inputs}
     if len(shapes) != 1:
         raise InvalidTensorError("prompt and response must have the same shape")
     shape = list(shapes.pop())
     if len(shape) not in (1, 2) or min(shape) < 0 or shape[1:] not in ([], [1]):
         raise InvalidTensorError(f"inputs must have shape [batch] or [batch, 1], got {shape}")
+    return shape
+
+
+def _texts(request: Any, count: int) -> dict[str, list[str]]:
+    """Returns the texts of every input, ``count`` each.
+
+    Raises:
+        InvalidTensorError: An input's content is not that many texts.
+    """
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidTensorError(
+            f"{len(request.inputs)} inputs, but {len(raw)} raw_input_contents; send one each"
+        )
     texts = {}
     for index, tensor in enumerate(request.inputs):
         if tensor.datatype != "BYTES":
             raise InvalidTensorError(
                 f"input {tensor.name} must have the datatype BYTES, got {tensor.datatype}"
             )
-        rows = _split_bytes(raw[index]) if raw else list(tensor.contents.bytes_contents)
-        if len(rows) != prod(shape):
-            raise InvalidTensorError(
-                f"input {tensor.name} holds {len(rows)} texts, its shape says {prod(shape)}"
-            )
+        rows = _split_bytes(raw[index], count + 1) if raw else tensor.contents.bytes_contents
+        if len(rows) != count:
+            found = f"more than {count}" if len(rows) > count else str(len(rows))
+            raise InvalidTensorError(f"input {tensor.name} holds {found} texts, its shape says {count}")
         texts[tensor.name] = [_text(tensor.name, row) for row in rows]
-    return texts, shape
+    return texts
 
 
-def _split_bytes(content: bytes) -> list[bytes]:
-    """Returns the elements of a BYTES tensor, each after its length as a little-endian 32-bit number."""
-    rows, at = [], 0
-    while at < len(content):
+def _split_bytes(content: bytes, most: int) -> list[bytes]:
+    """Returns the first elements of a BYTES tensor, each after its length as a little-endian 32-bit number.
+
+    Args:
+        content: The tensor.
+        most: No more elements than these are read.
+    """
+    rows: list[bytes] = []
+    at = 0
+    while at < len(content) and len(rows) < most:
         start = at + _LENGTH_BYTES
         end = start + int.from_bytes(content[at:start], "little")
         if start > len(content) or end > len(content):
