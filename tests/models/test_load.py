@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from blake3 import blake3
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from pilothouse.errors import ConfigError, ModelNotFoundError, UnsafeModelError
+from pilothouse.errors import ConfigError, ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm, parameters_by_name, save_causal_lm, state_digest
 from pilothouse.models.text import TextCodec
@@ -80,6 +81,33 @@ def test_broken_files_are_configuration_errors(folder: Path) -> None:
         load_causal_lm(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
+        load_causal_lm(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"model_type": "frobnicator"}, UnsupportedArchitectureError, "'frobnicator' is not supported"),
+        ({"model_type": "opt"}, UnsupportedArchitectureError, "'opt' is not supported"),
+        ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedArchitectureError, "quantised"),
+        ({"num_attention_heads": 0}, ConfigError, "cannot be loaded"),
+        ({"hidden_size": 96}, ConfigError, "cannot be loaded"),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_served_is_told(
+    folder: Path, changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(error, match=words):
+        load_causal_lm(folder)
+
+
+@pytest.mark.parametrize("text", ["null", "[]"])
+def test_a_config_that_is_no_object_is_told(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match="not a JSON object"):
         load_causal_lm(folder)
 
 

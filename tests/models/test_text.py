@@ -115,6 +115,7 @@ def test_messages_without_a_chat_template_are_refused(folder: Path) -> None:
         "{{ raise_exception('roles must alternate') }}",
         "{{ messages.__class__.__mro__ }}",  # the sandbox
         "{% for x in %}",
+        "{{ messages[0].content + 1 }}",  # no error of jinja's own
     ],
 )
 def test_a_template_that_refuses_or_breaks_out_is_an_error(folder: Path, template: str) -> None:

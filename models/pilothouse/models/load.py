@@ -13,14 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from blake3 import blake3
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pilothouse.errors import ConfigError, ModelNotFoundError, UnsafeModelError
+from pilothouse.errors import (
+    ConfigError,
+    ModelNotFoundError,
+    UnsafeModelError,
+    UnsupportedArchitectureError,
+)
 from pilothouse.models.decoder import DecoderWeights
-from pilothouse.models.spec import DecoderSpec, decoder_spec
+from pilothouse.models.spec import DecoderSpec, check_architecture, decoder_spec
 from pilothouse.models.text import TINY, TextCodec
 from pilothouse.models.tiny import tiny_model
 
@@ -100,7 +104,7 @@ def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTraine
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a config with wrong values makes transformers raise nearly anything
         raise ConfigError(f"the model in {folder} cannot be loaded: {error}") from error
     # transformers would go on with random values where weights are missing.
     wrong = sorted({*report["missing_keys"], *report["unexpected_keys"]})
@@ -134,12 +138,14 @@ def quiet() -> None:
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
-    """Returns the folder's config after making sure that loading it runs no foreign code.
+    """Returns the folder's config after making sure that it can be loaded and that this runs no foreign code.
 
     Raises:
         ModelNotFoundError: The folder, its config or its weights are missing.
         UnsafeModelError: The weights are pickled, or the config asks for remote code.
-        ConfigError: The config is not JSON.
+        UnsupportedArchitectureError: The decoder does not compute this architecture, or the weights are
+            quantised.
+        ConfigError: The config is no JSON object.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(
@@ -151,6 +157,8 @@ def check_folder(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{folder / 'config.json'} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{folder / 'config.json'} is not a JSON object; save the model anew")
     if "auto_map" in config:
         raise UnsafeModelError(
             f"{folder} needs code of its own (auto_map), which is never run; use a plain model"
@@ -161,6 +169,9 @@ def check_folder(folder: Path) -> dict[str, Any]:
                 f"{folder} has only pickled weights, which are never read; save as safetensors"
             )
         raise ModelNotFoundError(f"{folder} has no model.safetensors; save the weights as safetensors")
+    check_architecture(str(config.get("model_type")))
+    if config.get("quantization_config"):
+        raise UnsupportedArchitectureError(f"{folder} has quantised weights; save the model dequantised")
     return config
 
 

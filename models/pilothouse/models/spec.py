@@ -85,12 +85,20 @@ def decoder_spec(config: PretrainedConfig) -> DecoderSpec:
     Raises:
         UnsupportedArchitectureError: The architecture, or a feature that the config turns on, is unknown.
     """
-    read = _READERS.get(config.model_type)
-    if read is None:
+    check_architecture(config.model_type)
+    return _READERS[config.model_type](config)
+
+
+def check_architecture(model_type: str) -> None:
+    """Makes sure that the decoder knows a ``model_type``; its features are another question.
+
+    Raises:
+        UnsupportedArchitectureError: It does not.
+    """
+    if model_type not in _READERS:
         raise UnsupportedArchitectureError(
-            f"architecture '{config.model_type}' is not supported; supported are: {', '.join(SUPPORTED)}"
+            f"architecture '{model_type}' is not supported; supported are: {', '.join(SUPPORTED)}"
         )
-    return read(config)
 
 
 def _llama(config: PretrainedConfig) -> DecoderSpec:

@@ -119,7 +119,7 @@ class TextCodec:
         try:
             template = _environment().from_string(self._template)
             return template.render(messages=turns, add_generation_prompt=generation_prompt, **names)
-        except TemplateError as error:
+        except Exception as error:  # a TemplateError, or whatever an expression in the template meets
             raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
 
     def decode(self, tokens: Sequence[int] | Tokens) -> str:
