@@ -87,6 +87,7 @@ async def test_bfloat16_pushes_serve_the_rounded_weights(service: Service) -> No
     [
         ("model.embed_tokens.weight",),
         ("model.layers.0.self_attn.q_proj.weight", "model.norm.weight"),  # shares its memory with k and v
+        ("model.layers.0.mlp.gate_proj.weight", "model.layers.1.mlp.down_proj.weight"),  # and with up
         tuple(name for name in arrays_of("llama-tied", 0) if "layers.0" in name or "embed" in name),
     ],
 )

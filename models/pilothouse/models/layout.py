@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pilothouse.models.prepacked import PrepackedLinear
 from pilothouse.models.weights import DecoderWeights, LayerWeights, Linear, Norm
 
 
@@ -17,47 +18,45 @@ class Place(NamedTuple):
     """Where a named parameter lies in the engine's layout."""
 
     view: Tensor
-    """In transformers' shape, onto the engine's storage."""
-    offset: float
+    """In transformers' shape, onto the engine's storage; its shape only, where that is prepacked."""
+    offset: float = 0.0
     """Added to the parameter when it is stored (the folded offset of Gemma's norms)."""
+    packed: PrepackedLinear | None = None
+    """What holds the values instead of ``view``, once it is prepacked."""
+
+    @property
+    def memory(self) -> int:
+        """Names the memory that it shares with others."""
+        return id(self.packed) if self.packed is not None else self.view.untyped_storage().data_ptr()
 
 
 def places(weights: DecoderWeights) -> dict[str, Place]:
     """Returns where every parameter lies in fused engine weights, tied ones once.
 
     Args:
-        weights: Made by ``from_state`` or ``allocate``.
+        weights: Made by ``from_state``, ``prepack`` or ``allocate``.
     """
     found: dict[str, Place] = {}
-    for name, part in (_gpt2 if weights.spec.names == "gpt2" else _llama)(weights):
-        if isinstance(part, Norm):
-            found[f"{name}.weight"] = Place(
-                part.weight, 0.0 if part.bias is not None else weights.spec.norm_offset
-            )
-            if part.bias is not None:
-                found[f"{name}.bias"] = Place(part.bias, 0.0)
-        elif isinstance(part, Linear):
-            found[f"{name}.weight"] = Place(part.weight, 0.0)
-            if part.bias is not None:
-                found[f"{name}.bias"] = Place(part.bias, 0.0)
+    for name, part, packed in (_gpt2 if weights.spec.names == "gpt2" else _llama)(weights):
+        if isinstance(part, Tensor):
+            found[f"{name}.weight"] = Place(part, packed=packed)
         elif part is not None:
-            found[f"{name}.weight"] = Place(part, 0.0)
+            folded = weights.spec.norm_offset if isinstance(part, Norm) and part.bias is None else 0.0
+            found[f"{name}.weight"] = Place(part.weight, folded, packed)
+            if part.bias is not None:
+                found[f"{name}.bias"] = Place(part.bias)
     return found
 
 
 def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> DecoderWeights:
-    """Returns weights of the same layout in fresh memory that holds nothing yet.
+    """Returns weights of the same layout in fresh memory that holds nothing yet and is not prepacked yet.
 
     Args:
         weights: The pattern.
         unchanged: Names of parameters that stay as they are. Memory that only they use is shared, not
             allocated; the rest of them must be copied like any other parameter.
     """
-    changed = {
-        place.view.untyped_storage().data_ptr()
-        for name, place in places(weights).items()
-        if name not in unchanged
-    }
+    changed = {place.memory for name, place in places(weights).items() if name not in unchanged}
     memo: dict[int, Tensor] = {}  # a tied head stays one tensor with the embedding
 
     def fresh(part: Any) -> Any:
@@ -65,6 +64,8 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
             if part.untyped_storage().data_ptr() not in changed:
                 return part
             return memo.setdefault(id(part), torch.empty_like(part))
+        if isinstance(part, PrepackedLinear):
+            return fresh_packed(part)
         if isinstance(part, tuple):
             return tuple(fresh(item) for item in part)
         if isinstance(part, DecoderWeights | LayerWeights | Linear | Norm):
@@ -72,8 +73,31 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
             return type(part)(**values)
         return part
 
+    def fresh_packed(part: PrepackedLinear) -> PrepackedLinear:
+        bias = fresh(part.bias)
+        if part.keeps_plain:
+            weight = fresh(part.weight)
+            kept = weight is part.weight and bias is part.bias
+        else:
+            kept = id(part) not in changed and bias is part.bias
+            weight = None if kept else torch.empty(part.weight.shape, dtype=part.weight.dtype)
+        return part if kept else PrepackedLinear(weight, bias, keeps_plain=part.keeps_plain)
+
     result: DecoderWeights = fresh(weights)
     return result
+
+
+def inherit(source: Place, target: Place) -> bool:
+    """Copies an unchanged parameter, unless the two share their memory; False where nothing was to do."""
+    if target.packed is not None and target.packed.blocked is None and source.packed is not None:
+        rows = source.packed.plain()
+        view = source.view
+        target.view.copy_(rows.as_strided(view.shape, view.stride(), view.storage_offset()))
+        return True
+    if target.packed is not None or target.view.data_ptr() == source.view.data_ptr():
+        return False
+    target.view.copy_(source.view)
+    return True
 
 
 def owned(weights: DecoderWeights, foreign: Iterable[Tensor]) -> DecoderWeights:
@@ -113,51 +137,56 @@ def shapes(weights: DecoderWeights) -> Mapping[str, tuple[int, ...]]:
     return {name: tuple(place.view.shape) for name, place in places(weights).items()}
 
 
-Named = Iterator[tuple[str, Norm | Linear | Tensor | None]]
+Named = Iterator[tuple[str, Norm | Linear | Tensor | None, PrepackedLinear | None]]
 
 
 def _llama(weights: DecoderWeights) -> Named:
-    yield "model.embed_tokens", weights.embedding
+    yield "model.embed_tokens", weights.embedding, None
     for index, layer in enumerate(weights.layers):
         here = f"model.layers.{index}"
-        yield f"{here}.input_layernorm", layer.input_norm
-        heads = zip("qkv", layer.qkv[0].weight.split(weights.spec.qkv_sizes), strict=True)
-        yield from ((f"{here}.self_attn.{letter}_proj", part) for letter, part in heads)
+        yield f"{here}.input_layernorm", layer.input_norm, None
+        for letter, part in zip("qkv", layer.qkv[0].weight.split(weights.spec.qkv_sizes), strict=True):
+            yield f"{here}.self_attn.{letter}_proj", part, None
         if layer.query_norm is not None and layer.key_norm is not None:
-            yield f"{here}.self_attn.q_norm", layer.query_norm
-            yield f"{here}.self_attn.k_norm", layer.key_norm
-        yield f"{here}.self_attn.o_proj", layer.output
+            yield f"{here}.self_attn.q_norm", layer.query_norm, None
+            yield f"{here}.self_attn.k_norm", layer.key_norm, None
+        yield f"{here}.self_attn.o_proj", layer.output, None
         if layer.attention_norm is None or layer.mlp_out_norm is None:
-            yield f"{here}.post_attention_layernorm", layer.mlp_norm
+            yield f"{here}.post_attention_layernorm", layer.mlp_norm, None
         else:
-            yield f"{here}.post_attention_layernorm", layer.attention_norm
-            yield f"{here}.pre_feedforward_layernorm", layer.mlp_norm
-            yield f"{here}.post_feedforward_layernorm", layer.mlp_out_norm
-        gate, up = layer.mlp_in[0].weight.chunk(2)
-        yield f"{here}.mlp.gate_proj", gate
-        yield f"{here}.mlp.up_proj", up
-        yield f"{here}.mlp.down_proj", layer.mlp_out
-    yield "model.norm", weights.final_norm
+            yield f"{here}.post_attention_layernorm", layer.attention_norm, None
+            yield f"{here}.pre_feedforward_layernorm", layer.mlp_norm, None
+            yield f"{here}.post_feedforward_layernorm", layer.mlp_out_norm, None
+        inner = layer.mlp_in[0]
+        for name, part in zip(("gate", "up"), inner.weight.chunk(2), strict=True):
+            yield f"{here}.mlp.{name}_proj", part, _packed(inner)
+        yield f"{here}.mlp.down_proj", layer.mlp_out, _packed(layer.mlp_out)
+    yield "model.norm", weights.final_norm, None
     if not weights.spec.tied and weights.head is not None:
-        yield "lm_head", weights.head
+        yield "lm_head", weights.head, None
 
 
 def _gpt2(weights: DecoderWeights) -> Named:
-    yield "transformer.wte", weights.embedding
-    yield "transformer.wpe", weights.positions
+    yield "transformer.wte", weights.embedding, None
+    yield "transformer.wpe", weights.positions, None
     for index, layer in enumerate(weights.layers):
         here = f"transformer.h.{index}"
-        yield f"{here}.ln_1", layer.input_norm
-        yield f"{here}.attn.c_attn", _stored(layer.qkv[0])
-        yield f"{here}.attn.c_proj", _stored(layer.output)
-        yield f"{here}.ln_2", layer.mlp_norm
-        yield f"{here}.mlp.c_fc", _stored(layer.mlp_in[0])
-        yield f"{here}.mlp.c_proj", _stored(layer.mlp_out)
-    yield "transformer.ln_f", weights.final_norm
+        yield f"{here}.ln_1", layer.input_norm, None
+        yield f"{here}.attn.c_attn", _stored(layer.qkv[0]), None
+        yield f"{here}.attn.c_proj", _stored(layer.output), None
+        yield f"{here}.ln_2", layer.mlp_norm, None
+        yield f"{here}.mlp.c_fc", _stored(layer.mlp_in[0]), _packed(layer.mlp_in[0])
+        yield f"{here}.mlp.c_proj", _stored(layer.mlp_out), _packed(layer.mlp_out)
+    yield "transformer.ln_f", weights.final_norm, None
     if not weights.spec.tied and weights.head is not None:
-        yield "lm_head", weights.head
+        yield "lm_head", weights.head, None
 
 
 def _stored(linear: Linear) -> Linear:
     """Returns the map with its weight as GPT-2 stores it, [in, out]."""
     return Linear(linear.weight.t(), linear.bias, transposed=True)
+
+
+def _packed(linear: Linear) -> PrepackedLinear | None:
+    """Returns a map that lets its plain weight go; the LM head does not, and has places like any other."""
+    return linear if isinstance(linear, PrepackedLinear) else None

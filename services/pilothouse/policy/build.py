@@ -6,7 +6,8 @@ import torch
 from blake3 import blake3
 
 from pilothouse.errors import CorruptPushError, NonFiniteWeightsError
-from pilothouse.models.layout import allocate, places, store_rows
+from pilothouse.models.layout import allocate, inherit, places, store_rows
+from pilothouse.models.prepacked import prepack_in_pieces
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.manifest import Piece
 
@@ -36,10 +37,12 @@ class WeightBuild:
     def inherit(self) -> Generator[None, None, None]:
         """Copies unchanged parameters whose memory holds changed ones too; the others are shared already."""
         for name in sorted(self._unchanged):
-            source, target = self._current[name].view, self._places[name].view
-            if source.data_ptr() != target.data_ptr():
-                target.copy_(source)
+            if inherit(self._current[name], self._places[name]):
                 yield
+
+    def finish(self) -> Generator[None, None, None]:
+        """Prepacks what the engine's layout has prepacked; after everything has been stored."""
+        yield from prepack_in_pieces(self.weights)
 
     def store(self, piece: Piece) -> Generator[None, None, None]:
         """Hashes, checks and places one piece; pieces come in order.

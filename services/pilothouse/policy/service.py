@@ -16,6 +16,7 @@ from torch import Tensor
 from pilothouse.errors import InternalError
 from pilothouse.models.layout import owned
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, tensor_bytes
+from pilothouse.models.prepacked import prepack
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.config import PolicyConfig
 from pilothouse.policy.engine import PolicyEngine
@@ -86,7 +87,7 @@ def _serve_from(loaded: CausalLM) -> Served:
     digests = _digests(state)
     return Served(
         version=Version(0, 0),
-        weights=owned(DecoderWeights.from_state(loaded.spec, state), state.values()),
+        weights=prepack(owned(DecoderWeights.from_state(loaded.spec, state), state.values())),
         digest=blake3(b"".join(digests[name] for name in sorted(digests))).digest(),
         digests=digests,
     )
