@@ -88,7 +88,9 @@ class WeightsServiceServicer:
 
     def UploadPush(self, request_iterator, context):
         """Receives bytes into the staging copy. May be called again after a broken stream, from the offset that
-        GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK).
+        GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK); both leave the
+        push open. Tensors are verified as they arrive, so a bad one may end the push here already, with the error
+        that CommitPush would have given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

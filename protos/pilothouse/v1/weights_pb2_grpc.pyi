@@ -44,7 +44,9 @@ class WeightsServiceStub:
     """
     UploadPush: _grpc.StreamUnaryMultiCallable[_weights_pb2.UploadPushRequest, _weights_pb2.UploadPushResponse]
     """Receives bytes into the staging copy. May be called again after a broken stream, from the offset that
-    GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK).
+    GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK); both leave the
+    push open. Tensors are verified as they arrive, so a bad one may end the push here already, with the error
+    that CommitPush would have given.
     """
     CommitPush: _grpc.UnaryUnaryMultiCallable[_weights_pb2.CommitPushRequest, _weights_pb2.CommitPushResponse]
     """Verifies every digest and that every value is finite, then swaps between two decode steps.
@@ -77,7 +79,9 @@ class WeightsServiceAsyncStub(WeightsServiceStub):
     """
     UploadPush: _aio.StreamUnaryMultiCallable[_weights_pb2.UploadPushRequest, _weights_pb2.UploadPushResponse]  # type: ignore[assignment]
     """Receives bytes into the staging copy. May be called again after a broken stream, from the offset that
-    GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK).
+    GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK); both leave the
+    push open. Tensors are verified as they arrive, so a bad one may end the push here already, with the error
+    that CommitPush would have given.
     """
     CommitPush: _aio.UnaryUnaryMultiCallable[_weights_pb2.CommitPushRequest, _weights_pb2.CommitPushResponse]  # type: ignore[assignment]
     """Verifies every digest and that every value is finite, then swaps between two decode steps.
@@ -119,7 +123,9 @@ class WeightsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_weights_pb2.UploadPushResponse, _abc.Awaitable[_weights_pb2.UploadPushResponse]]:
         """Receives bytes into the staging copy. May be called again after a broken stream, from the offset that
-        GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK).
+        GetPush reports. Fails with DATA_LOSS (CORRUPT_CHUNK) and INVALID_ARGUMENT (INVALID_CHUNK); both leave the
+        push open. Tensors are verified as they arrive, so a bad one may end the push here already, with the error
+        that CommitPush would have given.
         """
 
     @_abc_1.abstractmethod
