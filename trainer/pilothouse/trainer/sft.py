@@ -86,8 +86,8 @@ def backward(model: CausalLM, batch: Demonstrations, micro_batch_tokens: int) ->
     """Adds the gradients of the mean loss over all target tokens of the batch.
 
     The targets are the response tokens, EOS among them: without it the policy would never learn to stop. The
-    prompt is given, not learned, and there is no padding. Each micro-batch's sum is divided by the count of the
-    whole batch.
+    prompt is given, not learned, and there is no padding. Each micro-batch's sum is divided by the count
+    of the whole batch.
     """
     lengths = [len(item.tokens) for item in batch]
     targets = sum(length - item.prompt_length for length, item in zip(lengths, batch, strict=True))

@@ -1,4 +1,4 @@
-"""Records to token ids; every length limit is applied here, at data time. P prompt, C completion, K answers."""
+"""Records to token ids, within length limits. P prompt, C completion, K answers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -7,7 +7,8 @@ rankings        ``prompt`` + ``responses`` + ``ranks`` | [``prompt`` +] ``chosen
 ==============  ==================================================================================
 
 A prompt is a text or a conversation (a list of ``{"role", "content"}``), and so are ``completion``,
-``chosen`` and ``rejected``. Where ``prompt`` is missing beside ``chosen`` and ``rejected``, it is what both begin with.
+``chosen`` and ``rejected``. Where ``prompt`` is missing beside ``chosen`` and ``rejected``, it is what both
+begin with.
 """
 
 from collections.abc import Sequence
