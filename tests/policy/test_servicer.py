@@ -197,6 +197,41 @@ async def test_hostile_scoring_is_refused(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def one_token_rows(count: int) -> tensor_pb2.TokenSequences:
+    ones = tensors.encode(np.ones(count, dtype=np.int32))
+    return tensor_pb2.TokenSequences(tokens=ones, lengths=ones)
+
+
+async def test_scoring_counts_tokens_and_rows_before_it_cuts_them(service: Service) -> None:
+    crowds = {
+        "at most 262144 at a time": (one_token_rows(500_000), 500_000),
+        "send at least one sequence": (one_token_rows(0), 0),
+        "add up": (
+            tensor_pb2.TokenSequences(
+                tokens=tensors.encode(np.ones(3, dtype=np.int32)),
+                lengths=tensors.encode(np.ones(200_000, dtype=np.int32)),
+            ),
+            200_000,
+        ),
+    }
+    for said, (sequences, rows) in crowds.items():
+        request = policy_pb2.LogprobsRequest(
+            sequences=sequences, prompt_lengths=tensors.encode(np.ones(rows, dtype=np.int32))
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.policy.Logprobs(request)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert said in (caught.value.details() or "")
+
+
+async def test_generate_counts_token_rows_before_it_cuts_them(service: Service) -> None:
+    request = policy_pb2.GenerateRequest(tokens=one_token_rows(500_000))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        _ = [event async for event in service.policy.Generate(request)]
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "500000 sequences" in (caught.value.details() or "")
+
+
 async def test_a_full_queue_answers_resource_exhausted_with_a_hint() -> None:
     async with serving(max_running=1, max_waiting=16) as service:
         request = generate_request(tokens([5]), n=16, stream_tokens=True, max_new_tokens=250, ignore_eos=True)

@@ -31,6 +31,8 @@ class PolicyConfig(Config):
     """Longest prompt and completion together, at most the model's context: the length of a slot."""
     max_prompt_bytes: int = Field(default=1_000_000, ge=1)
     """Longest text or chat of one prompt, in UTF-8 bytes."""
+    max_request_tokens: int = Field(default=2**18, ge=1)
+    """Most tokens of one request for log-probs, over all its sequences."""
     prefill_tokens: int = Field(default=1024, ge=1)
     """Most prompt tokens computed between two decode steps; a longer prompt goes alone."""
     max_samples: int = Field(default=256, ge=1)

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Limits:
     max_waiting: int
     max_samples: int
     max_prompt_bytes: int
+    max_request_tokens: int
     eos_ids: tuple[int, ...]
 
     def sampling(self, params: policy_pb2.SamplingParams) -> Sampling:
@@ -115,7 +117,10 @@ class Limits:
             raise InvalidRequestError("the request has no prompts; set texts, tokens or chats")
         if kind == "tokens":
             rows = tensors.decode_sequences(
-                request.tokens, name="tokens", vocabulary_size=self.vocabulary_size
+                request.tokens,
+                name="tokens",
+                vocabulary_size=self.vocabulary_size,
+                max_rows=self.max_waiting,
             )
             self._check_count(len(rows), n)
         else:
@@ -171,9 +176,20 @@ class Limits:
         """Returns whole sequences that the model can compute.
 
         Raises:
-            InvalidRequestError: One is too long or has ids out of range.
+            InvalidRequestError: There are none or too many, or one is too long or has ids out of range.
         """
-        rows = tensors.decode_sequences(message, name=name, vocabulary_size=self.vocabulary_size)
+        most = self.max_request_tokens
+        total = prod(message.tokens.shape)  # decode holds the shape against the bytes
+        if total > most:
+            raise InvalidRequestError(f"{name} have {total} tokens; send at most {most} at a time")
+        rows = tensors.decode_sequences(
+            message,
+            name=name,
+            vocabulary_size=self.vocabulary_size,
+            max_rows=most,  # every row has a token
+        )
+        if not rows:
+            raise InvalidRequestError(f"{name} is empty; send at least one sequence")
         for index, row in enumerate(rows):
             if len(row) > self.max_sequence_tokens:
                 raise InvalidRequestError(

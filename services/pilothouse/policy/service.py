@@ -104,6 +104,7 @@ def _limits(config: PolicyConfig, loaded: CausalLM) -> Limits:
         max_waiting=config.max_waiting,
         max_samples=config.max_samples,
         max_prompt_bytes=config.max_prompt_bytes,
+        max_request_tokens=config.max_request_tokens,
         eos_ids=_eos_ids(loaded),
     )
 
