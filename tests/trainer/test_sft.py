@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,27 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path, demon
         json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()
     ]
     assert rows == list(range(1, 25))
+
+
+def test_a_run_started_anew_is_resumed_and_not_the_one_before_it(
+    tmp_path: Path, demonstrations: Path
+) -> None:
+    config = _config(tmp_path / "run", demonstrations, checkpoint_every_steps=5)
+
+    def stop_at(step: int) -> Callable[[int, int, object], None]:
+        def stop(done: int, total: int, metrics: object) -> None:
+            if done == step:
+                raise _Stop
+
+        return stop
+
+    with pytest.raises(_Stop):
+        train_sft(config, stop_at(13))
+    with pytest.raises(_Stop):
+        train_sft(config.model_copy(update={"resume": False}), stop_at(7))
+    steps: list[int] = []
+    train_sft(config, lambda done, total, metrics: steps.append(done))
+    assert steps[0] == 6, "the former run's checkpoint of step 10 is gone"
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_their_names(

@@ -159,12 +159,12 @@ class Fit:
         write_atomic(self._config.output / "config.json", to_json(self._config.model_dump(mode="json")))
         cut_torn_line(self._metrics_file)
         checkpoint = self._store.latest() if self._config.resume else None
-        if checkpoint is None:
-            keep_rows_until(self._metrics_file, 0)
-            return 0
-        self._load(checkpoint)
-        keep_rows_until(self._metrics_file, checkpoint.step)
-        return checkpoint.step
+        if checkpoint is not None:
+            self._load(checkpoint)
+        step = checkpoint.step if checkpoint else 0
+        self._store.forget_after(step)  # a later one would outlive those that are now written
+        keep_rows_until(self._metrics_file, step)
+        return step
 
     def _load(self, checkpoint: Checkpoint) -> None:
         state, identity = checkpoint.state, self._identity()
