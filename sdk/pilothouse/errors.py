@@ -250,7 +250,7 @@ class ScoringFailedError(PilothouseError):
 
 
 class NonFiniteScoreError(ScoringFailedError):
-    """The reward backend answered NaN or infinity."""
+    """A reward backend or the reference model answered NaN or infinity."""
 
 
 class ProviderUnavailableError(PilothouseError):

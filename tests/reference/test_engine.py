@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pilothouse.errors import InvalidRequestError
+from pilothouse.errors import InvalidRequestError, NonFiniteScoreError
 from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.tiny import tiny_model
@@ -76,6 +76,14 @@ def test_logprobs_are_finite_at_both_ends_of_the_temperatures(
     weights: DecoderWeights, temperature: float
 ) -> None:
     assert np.isfinite(engine(weights).logprobs(sequences(), PROMPTS, temperature)).all()
+
+
+def test_logprobs_that_are_not_finite_are_an_error_and_no_answer(weights: DecoderWeights) -> None:
+    with torch.no_grad():
+        weights.embedding[7] = torch.nan
+    row = np.array([3, 4, 5, 6], np.int32)
+    with pytest.raises(NonFiniteScoreError, match="not finite"):
+        engine(weights).logprobs([row, np.array([3, 7, 5, 6], np.int32)], [2, 2], 1.0)
 
 
 def test_a_cancelled_request_computes_no_further_batch(weights: DecoderWeights) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pilothouse.errors import InvalidRequestError, InvalidTensorError
+from pilothouse.errors import InvalidRequestError, InvalidTensorError, NonFiniteScoreError
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.tensors import Floats, Tokens
@@ -93,6 +93,9 @@ class ReferenceEngine:
             prompt_lengths: Prompt tokens of every sequence.
             temperature: Divides the logits.
             cancelled: Asked between batches; the rest is not computed once it says so.
+
+        Raises:
+            NonFiniteScoreError: The model's log-probabilities are NaN or infinite.
         """
         parts: list[Floats] = [np.empty(0, np.float32)]
         with torch.inference_mode():
@@ -103,7 +106,13 @@ class ReferenceEngine:
                     self._weights, sequences[rows], prompt_lengths[rows], temperature=temperature
                 )
                 parts.append(part.cpu().numpy())
-        return np.concatenate(parts)
+        logprobs = np.concatenate(parts)
+        if not np.isfinite(logprobs).all():
+            raise NonFiniteScoreError(
+                "the reference model's log-probabilities are not finite; check its weights, or serve it in "
+                "float32"
+            )
+        return logprobs
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[slice]:
         """Yields runs of neighbours of at most ``max_batch_tokens``, each of at least one sequence."""
