@@ -218,6 +218,19 @@ def test_a_run_directory_is_not_overwritten_without_resume(ready: Any, config: A
         finish(ready, config(run={"resume": False}))
 
 
+def test_a_run_whose_checkpoints_are_all_broken_is_not_started_over(
+    ready: Any, config: Any, tmp_path: Path
+) -> None:
+    finish(ready, config())
+    folders = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
+    for folder in folders:
+        (folder / "COMMITTED").unlink()
+    with pytest.raises(DivergedRunError, match="no checkpoint"):
+        finish(ready, config())
+    assert sorted((tmp_path / "run" / "checkpoints").glob("step_*")) == folders
+    assert len(list(read_rows(tmp_path / "run" / "metrics.jsonl"))) == 4
+
+
 def test_a_ledger_of_another_run_is_not_continued(ready: Any, config: Any, tmp_path: Path) -> None:
     finish(ready, config())
     (tmp_path / "run" / "ledger.jsonl").unlink()

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 import structlog
 import torch
 
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, DivergedRunError
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.checkpoint import CheckpointStore
 from pilothouse.trainer.clients import Clients
@@ -82,6 +82,11 @@ def prepared(
     checkpoint = checkpoints.latest()
     if not run.resume and (checkpoint or run_dir.ledger_file.exists()):
         raise ConfigError(f"{run_dir.folder} holds a run; set run.resume = true or choose another run.name")
+    if checkpoint is None and checkpoints.folders():
+        raise DivergedRunError(
+            f"no checkpoint in {run_dir.checkpoints_folder} can be read (the log says why); restore one, or "
+            "move the folder of the run away to start again from nothing"
+        )
     if changed := run_dir.write_config(config):
         _log.warning("settings differ from those the run had before", keys=changed)
     policy, value = load_models(config, checkpoint.folder if checkpoint else None)
