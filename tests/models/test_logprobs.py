@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from pilothouse.models import logprobs as module
 from pilothouse.models.decoder import DecoderWeights
-from pilothouse.models.logprobs import chosen_logprobs, response_inputs, response_logprobs, split_rows
+from pilothouse.models.logprobs import chosen_logprobs, response_inputs, response_logprobs
 from pilothouse.models.tiny import small_model
 from pilothouse.models.weights import Linear
 from pilothouse.tensors import Tokens
@@ -168,7 +168,3 @@ def test_a_prompt_that_does_not_fit_is_refused(prompt: int, draw: Draw) -> None:
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         chosen_logprobs(toy(torch.zeros(5, 3)), torch.zeros(1, 3), torch.zeros(1).long(), temperature=0.0)
-
-
-def test_rows_are_cut_by_length() -> None:
-    assert [row.tolist() for row in split_rows(torch.arange(5), [2, 0, 3])] == [[0, 1], [], [2, 3, 4]]

@@ -152,11 +152,6 @@ def chosen_logprobs(
     return logprobs, entropies if entropy else None
 
 
-def split_rows(flat: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-    """Cuts a ragged flat tensor [R, ...] into one tensor per sequence; the lengths add up to R."""
-    return list(flat.split([int(length) for length in lengths]))
-
-
 class _ChosenLogprobs(torch.autograd.Function):
     """(hidden [R, d], head [V, d]) to (logprobs [R], entropies [R] or [0])."""
 

@@ -126,11 +126,6 @@ class TextCodec:
         """Returns the text of token ids; special tokens are left out."""
         return str(self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True))
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether ``encode_chat`` works."""
-        return self._template is not None
-
     @cached_property
     def digest(self) -> str:
         """BLAKE3, lower-case hex, of all that decides how text becomes ids."""
