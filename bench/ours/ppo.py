@@ -18,12 +18,28 @@ from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm
 from pilothouse.trainer.data.encode import EncodedPrompt
 from pilothouse.trainer.patience import Patience
-from pilothouse.trainer.ppo import PpoLearner
 from pilothouse.trainer.ppo.config import PpoConfig
+from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.prompts import Draw
 from pilothouse.trainer.publisher import Publisher
 from pilothouse.trainer.run_config import PublishConfig
 from pilothouse.trainer.samples import Sample, answers, as_batch
+
+
+def publisher_of(learner: PpoLearner, policy: PolicyClient, weights: WeightsClient) -> Publisher:
+    """Returns what pushes the learner's weights; a lost service is waited for in silence."""
+    patience = Patience(
+        {"policy": policy, "weights": weights}, wait_seconds=60, on_wait=lambda service, seconds_left: None
+    )
+    return Publisher(
+        learner,
+        weights=weights,
+        policy=policy,
+        patience=patience,
+        probes=[],
+        run="bench",
+        config=PublishConfig(),
+    )
 
 
 def main(folder: str, profile: str, count: str, prompt: str, response: str) -> None:
@@ -61,15 +77,7 @@ def main(folder: str, profile: str, count: str, prompt: str, response: str) -> N
             RewardClient(stack.targets["reward"]) as reward,
             ReferenceClient(stack.targets["reference"]) as reference,
         ):
-            publisher = Publisher(
-                learner,
-                weights=weights,
-                policy=policies,
-                patience=Patience({"policy": policies, "weights": weights}, wait_seconds=60),
-                probes=[],
-                run="bench",
-                config=PublishConfig(),
-            )
+            publisher = publisher_of(learner, policies, weights)
             publisher.publish()
 
             def run() -> dict[str, float]:
