@@ -44,6 +44,24 @@ def test_a_checkpoint_that_fails_fails_for_those_who_asked(control: RunControl) 
     assert isinstance(asked.exception(timeout=1), OSError)
 
 
+def test_a_caller_who_hangs_up_takes_back_the_order_and_disturbs_nobody(control: RunControl) -> None:
+    left, stays = control.request_checkpoint(), control.request_checkpoint()
+    left.cancel()
+    assert control.between_steps(save)
+    assert stays.result(timeout=1) == save()
+    left, stays = control.request_checkpoint(), control.request_checkpoint()
+    left.cancel()
+    control.finish(save())
+    assert stays.result(timeout=1) == save()
+
+
+def test_nothing_is_saved_for_callers_who_have_all_hung_up(control: RunControl) -> None:
+    control.request_checkpoint().cancel()
+    saved: list[Saved] = []
+    assert control.between_steps(lambda: saved.append(save()) or save())
+    assert saved == []
+
+
 def test_a_paused_run_holds_saves_and_goes_on(control: RunControl) -> None:
     control.pause()
     answers: Future[bool] = Future()

@@ -152,9 +152,11 @@ class RunControl:
         """Holds while paused, saves if asked, and returns whether to take another step. The loop's."""
         while True:
             with self._lock:
-                waiting, self._waiting = self._waiting, []
+                asked, self._waiting = self._waiting, []
                 paused = self._paused and not self._stopping
             self._show("paused" if paused else "running")
+            # Who has hung up meanwhile has cancelled the order; from here on nobody can.
+            waiting = [future for future in asked if future.set_running_or_notify_cancel()]
             if waiting:
                 _settle(waiting, save)
                 continue
@@ -172,7 +174,7 @@ class RunControl:
         with self._lock:
             waiting, self._waiting = [*self._waiting, self._ended], []
         for future in waiting:
-            if future.done():
+            if future.done() or not future.set_running_or_notify_cancel():
                 continue
             if saved is None:
                 future.set_exception(PreconditionError(f"the run ended without a checkpoint: {error}"))
