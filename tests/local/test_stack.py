@@ -55,6 +55,25 @@ def test_a_killed_service_comes_back_on_the_same_ports(stack: LocalStack) -> Non
         assert stack.status()[0].restarts == 3
 
 
+def test_a_service_that_cannot_be_started_again_is_tried_until_it_can(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    folder, aside = tmp_path / "stack", tmp_path / "aside"
+    with stack:
+        folder.rename(aside)
+        kill(stack.status()[0].pid)
+        until(lambda: any("could not be started" in event.text for event in stack.events))
+        aside.rename(folder)
+        until(lambda: [event.kind for event in stack.events].count("serving") == 2)
+
+
+def test_a_first_start_that_the_system_refuses_is_told(tmp_path: Path) -> None:
+    unstartable = LocalStack(services=[child_service()], folder=tmp_path / "stack")
+    (tmp_path / "stack" / "child.log").mkdir(parents=True)
+    with pytest.raises(ServiceStartError, match="could not be started"):
+        unstartable.start()
+
+
 def test_losing_a_service_is_told_with_its_signal_and_the_wait(stack: LocalStack) -> None:
     heard: list[StackEvent] = []
     stack._on_event = heard.append

@@ -82,7 +82,10 @@ class Child:
         """Looks once and does what is due; never waits."""
         now = time.monotonic()
         if self.state == "waiting" and now >= self._start_at:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # no more processes, a full disk, a folder that somebody has removed
+                self._not_started(error, now)
         if self.process is None:
             return
         code = self.process.poll()
@@ -188,6 +191,15 @@ class Child:
         self.restarts += 1
         self.state, self._start_at = "waiting", now + wait * random.uniform(0.8, 1.0)
         self._emit("lost", f"{self.service.name} lost ({how}), restart {self.restarts} in {wait:.2g} s")
+
+    def _not_started(self, error: OSError, now: float) -> None:
+        """Tries again later where it has served before: the other services must not suffer for it."""
+        if self._ever_served:
+            self._lost(f"could not be started: {error}", now)
+            return
+        self.state = "failed"
+        self.failure = ServiceStartError(f"{self.service.name} could not be started: {error}")
+        self._emit("failed", str(self.failure))
 
     def _lost_a_port(self) -> bool:
         """Whether somebody else now listens on a port that was chosen here."""
