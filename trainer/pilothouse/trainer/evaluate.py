@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pilothouse.client import Completion, PolicyClient, ReferenceClient, RewardClient, SamplingParams
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, VersionMixError
 from pilothouse.models.text import TextCodec
 from pilothouse.tensors import Floats
 from pilothouse.trainer.data.encode import EncodedPrompt, encode_prompts
@@ -106,7 +106,11 @@ def judge(
     reward: RewardClient,
     reference: ReferenceClient,
 ) -> Evaluation:
-    """Samples one response to each prompt and has it judged."""
+    """Samples one response to each prompt and has it judged.
+
+    Raises:
+        VersionMixError: The policy's weights changed meanwhile.
+    """
     sampling = SamplingParams(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     seeds = [sampling_seed(config.seed, number) for number in range(len(prompts))]
     found = policy.generate([prompt.tokens for prompt in prompts], sampling, seeds=seeds)
@@ -114,22 +118,25 @@ def judge(
     lengths = [len(prompt.tokens) for prompt in prompts]
     scores = reward.score(sequences=sequences, prompt_lengths=lengths)
     frozen = reference.logprobs(sequences, lengths, temperature=config.kl_temperature)
-    own = (
-        [completion.logprobs for completion in found]
-        if config.temperature == config.kl_temperature
-        else policy.logprobs(sequences, lengths, temperature=config.kl_temperature).rows
-    )
+    versions = {(span.epoch, span.version) for item in found for span in item.version_spans}
+    own = [completion.logprobs for completion in found]
+    if config.temperature != config.kl_temperature:
+        answer = policy.logprobs(sequences, lengths, temperature=config.kl_temperature)
+        own = answer.rows
+        versions.add((answer.epoch, answer.version))
+    if len(versions) > 1:
+        raise VersionMixError(
+            f"the policy's weights changed during the evaluation, {sorted(versions)}; pause the trainer that "
+            "pushes them and evaluate again"
+        )
     measure = vader() if config.independent else lambda text: 0.0
-    model = policy.model()
     rows = [
         _judged(prompt, completion, codec, float(score), float((mine - theirs).sum()), measure)
         for prompt, completion, score, mine, theirs in zip(
             prompts, found, scores.values, own, frozen.rows, strict=True
         )
     ]
-    return Evaluation(
-        tuple(rows), (model.epoch, model.version), scores.reward_version, frozen.reference_digest
-    )
+    return Evaluation(tuple(rows), versions.pop(), scores.reward_version, frozen.reference_digest)
 
 
 def _judged(
