@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, DivergedRunError
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm
 from pilothouse.models.reward_files import read_manifest
@@ -54,6 +54,17 @@ def test_a_reward_model_learns_the_order_that_people_gave(tmp_path: Path, loss: 
     assert {"loss", "accuracy", "margin", "mean_reward", "min_reward", "max_reward"} <= result.metrics.keys()
     assert result.version == read_manifest(tmp_path / "run" / "model").version
     assert json.loads((tmp_path / "run" / "accuracy.json").read_text())["pairs"] == 24 * 4
+
+
+def test_a_run_is_not_resumed_with_other_ranks_of_the_same_answers(tmp_path: Path) -> None:
+    config = _config(tmp_path, checkpoint_every_steps=4)
+    train_reward_model(config)
+    (file,) = config.data
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["ranks"] = [2, 2, 1, 1]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DivergedRunError, match=r"other settings \(data\)"):
+        train_reward_model(config)
 
 
 def test_checklist_15_one_epoch_is_the_default() -> None:

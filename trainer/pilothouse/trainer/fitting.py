@@ -194,7 +194,7 @@ def require_data(config: FitConfig, section: str) -> None:
 
 
 def data_digest(rows: Sequence[Sequence[np.ndarray[Any, Any]]]) -> str:
-    """Returns a BLAKE3 digest of token rows in order."""
+    """Returns a BLAKE3 digest, in order, of every record's integers: its tokens and what they are for."""
     hasher = blake3()
     for group in rows:
         for row in group:

@@ -93,7 +93,7 @@ def _task(
         name="reward_model",
         parameters=as_parameters(dict(model.model.named_parameters())),
         lengths=[sum(len(row) for row in item.sequences) for item in items],
-        digest=data_digest([item.sequences for item in items]),
+        digest=data_digest([(*item.sequences, np.array(item.ranks)) for item in items]),
         backward=lambda rows: backward(config, model, [items[row] for row in rows]),
         evaluate=evaluate if held_out else None,
     )

@@ -69,7 +69,7 @@ def _task(config: SftConfig, model: CausalLM) -> Task:
         name="sft",
         parameters=as_parameters(dict(model.model.named_parameters())),
         lengths=[len(item.tokens) for item in items],
-        digest=data_digest([[item.tokens] for item in items]),
+        digest=data_digest([(item.tokens, np.array([item.prompt_length])) for item in items]),
         backward=lambda rows: backward(model, [items[row] for row in rows], config.micro_batch_tokens),
         evaluate=evaluate if held_out else None,
         choose=choose[config.choose_by],
