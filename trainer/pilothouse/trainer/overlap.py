@@ -43,12 +43,12 @@ class AsyncRollouts:
         kept: list[Sample] = []
         dropped, next_draw = 0, shop.cursor.next_draw
         while len(kept) < wanted:
-            self._run_ahead(at_least=1)
+            self._run_ahead()
             next_draw, batch = self._batches.popleft()
             fresh, stale = self._split(self._result(batch))
             kept += fresh
             dropped += len(stale)
-        self._run_ahead(at_least=0)
+        self._run_ahead()
         metrics = rollout_metrics(kept, dropped) | {"time/rollout_seconds": time.perf_counter() - started}
         return Rollout(kept, next_draw, metrics)
 
@@ -59,10 +59,10 @@ class AsyncRollouts:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._batches.clear()
 
-    def _run_ahead(self, at_least: int) -> None:
+    def _run_ahead(self) -> None:
         """Starts batches until as many run as staleness allows."""
         shop = self._workshop
-        while len(self._batches) < max(at_least, self._ahead):
+        while len(self._batches) < self._ahead:
             draws = shop.cursor.draw(shop.config.rollout.prompts_per_step)
             shop.ledger.drawn(draws)
             self._batches.append((shop.cursor.next_draw, self._threads.submit(self._make, draws)))
