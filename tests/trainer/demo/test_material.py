@@ -80,7 +80,7 @@ def test_half_of_the_synthetic_reviews_praise_and_vader_agrees() -> None:
         ("it's so-so , but n't bad .", "it's so-so, butn't bad."),
         ("does n't work ( at all ) !", "doesn't work (at all)!"),
         ("the film 's ending ; a joy", "the film's ending; a joy"),
-        ("a `` great '' one", "a '' great '' one"),
+        ('what " empire " lacks , " jason " has', 'what "empire" lacks, "jason" has'),
     ],
 )
 def test_corpus_spacing_becomes_that_of_people(corpus: str, text: str) -> None:

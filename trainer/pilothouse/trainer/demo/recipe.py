@@ -91,7 +91,7 @@ REAL = Recipe(
         "optimiser": {"learning_rate": 5e-5, "schedule": "linear", "warmup_steps": 5},
     },
     ppo={
-        "total_steps": 30,
+        "total_steps": 40,
         "epochs": 2,
         "gae_lambda": 1.0,
         "trainable_layers": 10,

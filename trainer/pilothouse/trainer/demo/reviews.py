@@ -15,6 +15,7 @@ SOURCE = "rotten_tomatoes"
 _BEFORE = re.compile(r" ([.,;:!?%)\]}])")
 _AFTER = re.compile(r"([(\[{$]) ")
 _CLITIC = re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m)\b")
+_QUOTED = re.compile(r'" ([^"]*[^" ]) "')
 _SPACES = re.compile(r"\s+")
 
 
@@ -40,4 +41,4 @@ def natural(text: str) -> str:
     """Returns a tokenised text with its spaces where people put them."""
     text = text.replace("`", "'")
     text = _CLITIC.sub(r"\1", _AFTER.sub(r"\1", _BEFORE.sub(r"\1", text)))
-    return _SPACES.sub(" ", text).strip()
+    return _SPACES.sub(" ", _QUOTED.sub(r'"\1"', text)).strip()
