@@ -6,7 +6,7 @@ import pytest
 from pilothouse.errors import InvalidDataError
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.data.records import read_demonstrations, read_prompts, read_rankings
-from pilothouse.trainer.demo.material import Material, Sizes, write_material
+from pilothouse.trainer.demo.material import Material, Review, Sizes, write_material
 from pilothouse.trainer.demo.reviews import natural, read_reviews
 from pilothouse.trainer.demo.synthetic import make_reviews
 from pilothouse.trainer.evaluate import vader
@@ -49,9 +49,20 @@ def test_nothing_held_out_is_trained_on(material: Material) -> None:
     assert len(ranked) == 80
 
 
-def test_prompts_are_openings_of_the_given_length(material: Material) -> None:
+def test_prompts_are_the_first_whole_words_of_reviews(material: Material) -> None:
     codec = TextCodec.load("tiny")
-    assert {len(codec.encode(item.content)) for item in read_prompts(material.prompts)} == {3}
+    texts = {review.id: review.text for review in make_reviews(200, seed=0)}
+    for item in read_prompts(material.prompts):
+        assert isinstance(item.content, str)
+        assert texts[item.id].startswith(item.content + " ")
+        assert len(codec.encode(item.content)) == 3
+
+
+def test_a_word_longer_than_a_prompt_is_kept_whole(tmp_path: Path) -> None:
+    reviews = [Review(str(i), f"unbelievably{i} so", positive=i % 2 == 0) for i in range(200)]
+    made = write_material(reviews, SIZES, TextCodec.load("tiny"), tmp_path, seed=0)
+    assert all(str(item.content).startswith("unbelievably") for item in read_prompts(made.prompts))
+    assert not any(str(item.content).endswith("so") for item in read_prompts(made.prompts))
 
 
 def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What both demos learn from, in files like a user's own: demonstrations, rankings, prompts."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from pilothouse.errors import InvalidDataError
 from pilothouse.models.text import TextCodec
+
+_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Sizes:
     prompts: int
     held_out_prompts: int
     prompt_tokens: int
-    """Tokens at the start of a review that make a prompt."""
+    """Longest prompt: the whole words at the start of a review that fit."""
     answers: int = 4
     """K: reviews of one ranking, half of them positive."""
 
@@ -115,7 +118,10 @@ def _ranking_row(group: Sequence[Review]) -> Mapping[str, Any]:
 
 
 def _opening(review: Review, codec: TextCodec, tokens: int) -> Mapping[str, Any]:
-    return {"id": review.id, "prompt": codec.decode(codec.encode(review.text)[:tokens])}
+    """Returns the first whole words of a review that fit into so many tokens; at least one word."""
+    ends = [match.end() for match in _WORD.finditer(review.text)]
+    fitting = [end for end in ends if len(codec.encode(review.text[:end])) <= tokens]
+    return {"id": review.id, "prompt": review.text[: max(fitting, default=ends[0])]}
 
 
 def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
