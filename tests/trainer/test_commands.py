@@ -47,3 +47,8 @@ def test_a_reward_model_is_one_command(tmp_path: Path) -> None:
 def test_a_misspelt_key_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"unknown key sft\.bach_size; did you mean 'batch_size'"):
         runner.invoke(train, ["sft", "--set", "sft.bach_size=3"], catch_exceptions=False)
+
+
+def test_a_misspelt_section_is_an_error_too() -> None:
+    with pytest.raises(ConfigError, match="unknown section 'stf'"):
+        runner.invoke(train, ["sft", "--set", "stf.seed=3"], catch_exceptions=False)

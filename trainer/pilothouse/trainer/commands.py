@@ -8,6 +8,8 @@ import typer
 
 from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, table, write_json
+from pilothouse.config import ConfigT, load
+from pilothouse.sections import check_names
 
 train = typer.Typer(no_args_is_help=True, help="Train a policy by demonstrations, a reward model, or by PPO.")
 
@@ -15,12 +17,11 @@ train = typer.Typer(no_args_is_help=True, help="Train a policy by demonstrations
 @train.command()
 def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Fine-tune a model on demonstrations: section [sft]."""
-    from pilothouse.config import load
     from pilothouse.trainer.display import one_line
     from pilothouse.trainer.fit_config import SftConfig
     from pilothouse.trainer.sft import train_sft
 
-    settings = load(SftConfig, "sft", file=config, overrides=overrides or ())
+    settings = _settings(SftConfig, "sft", config, overrides)
     with one_line("SFT", ("loss", "eval_loss")) as progress:
         metrics = train_sft(settings, progress)
     _tell({"model": str(settings.output / "model"), **metrics}, as_json)
@@ -31,12 +32,11 @@ def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json
     """Train a reward model on rankings: section [reward_model]."""
     from dataclasses import asdict
 
-    from pilothouse.config import load
     from pilothouse.trainer.display import one_line
     from pilothouse.trainer.fit_config import RewardModelConfig
     from pilothouse.trainer.reward_model import train_reward_model
 
-    settings = load(RewardModelConfig, "reward_model", file=config, overrides=overrides or ())
+    settings = _settings(RewardModelConfig, "reward_model", config, overrides)
     with one_line("Reward model", ("loss", "accuracy", "eval_accuracy")) as progress:
         result = train_reward_model(settings, progress)
     told: dict[str, object] = {"model": str(settings.output / "model"), "reward_version": result.version}
@@ -48,13 +48,12 @@ def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json
 @train.command()
 def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Train a policy online against running services: section [ppo]. Resumes by itself."""
-    from pilothouse.config import load
     from pilothouse.trainer.display import one_line
     from pilothouse.trainer.ppo_display import PpoLine
     from pilothouse.trainer.ppo_run import run_ppo
     from pilothouse.trainer.run_config import PpoRunConfig
 
-    settings = load(PpoRunConfig, "ppo", file=config, overrides=overrides or ())
+    settings = _settings(PpoRunConfig, "ppo", config, overrides)
     with one_line("PPO") as line:
         result = run_ppo(settings, PpoLine(line))
     _tell({"state": result.state, "step": result.step, "checkpoint": str(result.checkpoint)}, as_json)
@@ -69,12 +68,11 @@ def evaluate(
     """Judge the policy that is being served on held-out prompts: section [evaluation]."""
     from dataclasses import asdict
 
-    from pilothouse.config import load
     from pilothouse.trainer.evaluate import INDEPENDENT_MEASURE
     from pilothouse.trainer.evaluate import evaluate as run_evaluation
     from pilothouse.trainer.evaluation_config import EvaluationConfig
 
-    settings = load(EvaluationConfig, "evaluation", file=config, overrides=overrides or ())
+    settings = _settings(EvaluationConfig, "evaluation", config, overrides)
     found = run_evaluation(settings)
     if out is not None:
         found.write(out)
@@ -116,6 +114,12 @@ def demo(
         screen.print("Stopped. What was done is kept: the same command goes on from there.")
         raise typer.Exit(130) from None
     raise typer.Exit(0 if passed else 1)
+
+
+def _settings(schema: type[ConfigT], section: str, file: Path | None, overrides: list[str] | None) -> ConfigT:
+    """Reads the command's section; names of sections that nobody reads are errors too."""
+    check_names(file, overrides or ())
+    return load(schema, section, file=file, overrides=overrides or ())
 
 
 def _tell(result: Mapping[str, object], as_json: bool) -> None:

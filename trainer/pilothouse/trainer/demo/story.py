@@ -59,8 +59,9 @@ def summarise(recipe: Recipe, seed: int, run: str, results: Results) -> Summary:
 def _evaluation_note(recipe: Recipe, prompts: int) -> str:
     return (
         f"Before and after are {prompts} held-out openings, one response each at the temperature of training "
-        f"({recipe.temperature:g}), with the same seeds. Scores have mean 0 and deviation 1 on samples of the "
-        f"SFT model. {INDEPENDENT_MEASURE} is sentiment by a lexicon that people rated; nothing was trained on it."
+        f"({recipe.temperature:g}), with the same seeds. Scores have mean 0 and deviation 1 on samples of "
+        f"the SFT model. {INDEPENDENT_MEASURE} is sentiment by a lexicon that people rated; nothing was "
+        "trained on it."
     )
 
 
