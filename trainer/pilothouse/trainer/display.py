@@ -86,5 +86,9 @@ class Display:
 def one_line(title: str, names: Sequence[str] = ()) -> Iterator[Line]:
     """Shows a job of one stage on standard error, so that standard output stays for results."""
     display = Display(Console(stderr=True))
-    with display.live(), display.stage(title, names) as line:
-        yield line
+    try:
+        with display.live(), display.stage(title, names) as line:
+            yield line
+    except KeyboardInterrupt:
+        display.note("Stopped. A checkpoint was saved: the same command goes on from there.")
+        raise
