@@ -274,6 +274,23 @@ def test_non_finite_logits_fail_the_request_and_spare_the_slot(tiny_engine: Poli
         np.testing.assert_array_equal(one.tokens, other.tokens)
 
 
+def test_non_finite_logits_of_several_samples_spare_all_their_slots(tiny_engine: PolicyEngine) -> None:
+    good = tiny_engine.runner.weights
+    prompts = [random_prompts(1, seed=9)[0][:2], np.full(30, 5, dtype=np.int32), np.full(2, 6, dtype=np.int32)]
+    expected = generate(tiny_engine, prompts, Sampling(max_new_tokens=4))
+    embedding = good.embedding.detach().clone()
+    embedding[500] = float("inf")
+    state = {name: tensor.detach() for name, tensor in model_of("llama-tied").named_parameters()}
+    state["model.embed_tokens.weight"] = embedding
+    tiny_engine.swap(DecoderWeights.from_state(good.spec, state), Version(1, 1), recompute=False).result(30)
+    sick = np.full(20, 500, dtype=np.int32)
+    with pytest.raises(GenerationFailedError, match="finite"):
+        generate(tiny_engine, [sick], Sampling(max_new_tokens=10), n=4)
+    tiny_engine.swap(good, Version(1, 2), recompute=False).result(30)
+    for one, other in zip(expected, generate(tiny_engine, prompts, Sampling(max_new_tokens=4)), strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+
+
 def test_a_crash_ends_the_engine_and_every_request(
     tiny_engine: PolicyEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

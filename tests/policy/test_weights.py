@@ -2,14 +2,16 @@
 
 import asyncio
 import gc
+import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from itertools import pairwise
 
 import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from pilothouse import tensors
 from pilothouse.models.decoder import DecoderWeights
@@ -18,8 +20,15 @@ from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.spec import decoder_spec
 from pilothouse.models.tiny import small_model
 from pilothouse.policy.build import WeightBuild
+from pilothouse.policy.engine import PolicyEngine
+from pilothouse.policy.metrics import PushMetrics
+from pilothouse.policy.push import Served
+from pilothouse.policy.requests import Version
+from pilothouse.policy.sampling import Sampling
+from pilothouse.policy.weights import WeightTransactions
 from pilothouse.v1 import policy_pb2, weights_pb2
 
+from .conftest import generate
 from .pushing import arrays_of, as_bfloat16, begin_request, chunks, payload, sign, state_of, stream
 from .served import Service, generate_request, reason_of, serving
 
@@ -242,6 +251,39 @@ async def test_rollback_serves_the_weights_before(service: Service) -> None:
     assert before[0].tokens != during[0].tokens
     _, reason, _ = await refused(service.weights.Rollback(weights_pb2.RollbackRequest()))
     assert reason == "NO_PREVIOUS_WEIGHTS"
+
+
+async def test_a_rollback_whose_caller_leaves_is_carried_through(tiny_engine: PolicyEngine) -> None:
+    weights = tiny_engine.runner.weights
+    transactions = WeightTransactions(
+        tiny_engine,
+        Served(Version(1, 2), weights, b"", {}),
+        lease_seconds=60,
+        keep_previous=True,
+        kv_policy="keep",
+        probe_tokens=64,
+        metrics=PushMetrics(CollectorRegistry()),
+    )
+    transactions._previous = Served(Version(1, 1), weights, b"", {})
+    busy, free = threading.Event(), threading.Event()
+
+    def hold() -> Generator[None, None, None]:
+        busy.set()
+        free.wait(30)
+        yield
+
+    tiny_engine.in_pieces(hold())
+    await asyncio.to_thread(busy.wait, 30)
+    call = asyncio.create_task(transactions.rollback(None))
+    await asyncio.sleep(0)  # lets it ask the engine, which is busy
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    free.set()
+    (completion,) = await asyncio.to_thread(
+        generate, tiny_engine, [np.array([5], dtype=np.int32)], Sampling(max_new_tokens=1)
+    )
+    assert completion.spans[0].version == transactions.current.version == Version(1, 1)
 
 
 def broken_manifests() -> dict[str, weights_pb2.BeginPushRequest]:

@@ -224,11 +224,11 @@ class PolicyEngine:
         version = self._runner.version
         for index, sequence in enumerate(sequences):
             request = sequence.request
-            if request.ended:
-                continue
             if not drawn.finite[index]:
-                self._runner.clear(sequence)
-                self._fail(request, "the model's logits are not finite; roll the weights back")
+                self._runner.clear(sequence)  # also where its request has ended: the slot has a next user
+                if not request.ended:
+                    self._fail(request, "the model's logits are not finite; roll the weights back")
+            if request.ended:
                 continue
             sequence.append(drawn.token_ids[index], drawn.logprobs[index], version)
             if sequence.produced == 1:

@@ -10,12 +10,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Literal
 
 from pilothouse.errors import (
     FencedError,
     IncompletePushError,
+    InternalError,
     NoPreviousWeightsError,
     NotFoundError,
     PilothouseError,
@@ -186,7 +188,14 @@ class WeightTransactions:
             self._drop(self._push, NotFoundError("the operator has rolled the weights back; begin again"))
         back, self._previous = self._previous, None
         recompute = (kv_policy or self._kv_policy) == "recompute"
-        await asyncio.wrap_future(self._engine.swap(back.weights, back.version, recompute=recompute))
+        swap = self._engine.swap(back.weights, back.version, recompute=recompute)
+        going = heard(asyncio.create_task(self._go_back(back, swap)))
+        # A caller that leaves does not undo it: the engine swaps whoever waits.
+        await asyncio.wait([going])
+        return going.result()
+
+    async def _go_back(self, back: Served, swap: "Future[float]") -> Version:
+        await asyncio.wrap_future(swap)
         self._serve(back)
         return back.version
 
@@ -277,6 +286,9 @@ class WeightTransactions:
         except PilothouseError as error:
             self._drop(push, error)
             raise
+        except Exception as error:  # out of memory, for one: its memory must not stay
+            self._drop(push, InternalError("the push failed (the server's log has the cause); begin again"))
+            raise error
 
 
 def _unknown() -> NotFoundError:
