@@ -276,7 +276,8 @@ def test_non_finite_logits_fail_the_request_and_spare_the_slot(tiny_engine: Poli
 
 def test_non_finite_logits_of_several_samples_spare_all_their_slots(tiny_engine: PolicyEngine) -> None:
     good = tiny_engine.runner.weights
-    prompts = [random_prompts(1, seed=9)[0][:2], np.full(30, 5, dtype=np.int32), np.full(2, 6, dtype=np.int32)]
+    short = random_prompts(1, seed=9)[0][:2]
+    prompts = [short, np.full(30, 5, dtype=np.int32), np.full(2, 6, dtype=np.int32)]
     expected = generate(tiny_engine, prompts, Sampling(max_new_tokens=4))
     embedding = good.embedding.detach().clone()
     embedding[500] = float("inf")
