@@ -19,6 +19,8 @@ Response = TypeVar("Response")
 Result = TypeVar("Result")
 
 _PAUSE_SECONDS = 0.1
+_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.2, 5.0
+_RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -75,13 +77,19 @@ class SyncClient:
             raise from_rpc(error, target=self.target) from error
 
     def _stream(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
-        call = method(request, timeout=self.timeout_seconds)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise from_rpc(error, target=self.target) from error
-        finally:
-            call.cancel()  # a caller who stops reading frees the server's slots
+        attempts = Attempts(self.timeout_seconds)
+        while True:
+            call = method(request, timeout=attempts.seconds_left)
+            try:
+                for answer in call:
+                    attempts.answered = True
+                    yield answer
+                return
+            except grpc.RpcError as error:
+                pause = attempts.pause_seconds(from_rpc(error, target=self.target), error)
+            finally:
+                call.cancel()  # a caller who stops reading frees the server's slots
+            time.sleep(pause)
 
 
 class AsyncClient:
@@ -138,14 +146,44 @@ class AsyncClient:
             raise from_rpc(error, target=self.target) from error
 
     async def _stream(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:
-        call = method(request, timeout=self.timeout_seconds)
-        try:
-            async for answer in call:
-                yield answer
-        except grpc.RpcError as error:
-            raise from_rpc(error, target=self.target) from error
-        finally:
-            call.cancel()  # a caller who stops reading frees the server's slots
+        attempts = Attempts(self.timeout_seconds)
+        while True:
+            call = method(request, timeout=attempts.seconds_left)
+            try:
+                async for answer in call:
+                    attempts.answered = True
+                    yield answer
+                return
+            except grpc.RpcError as error:
+                pause = attempts.pause_seconds(from_rpc(error, target=self.target), error)
+            finally:
+                call.cancel()  # a caller who stops reading frees the server's slots
+            await asyncio.sleep(pause)
+
+
+class Attempts:
+    """Opens a stream again that broke before its first answer, as gRPC's own retries do for other calls."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.answered = False
+        """Whether anything has come: from then on only the caller can know what a second time would mean."""
+        self._deadline = time.monotonic() + timeout_seconds
+        self._failures = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Time until the deadline of all attempts together."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    def pause_seconds(self, error: PilothouseError, cause: grpc.RpcError) -> float:
+        """Returns how long to wait before the next attempt; raises ``error`` if there is to be none."""
+        self._failures += 1
+        backoff = min(_FIRST_BACKOFF_SECONDS * 2 ** (self._failures - 1), _MAX_BACKOFF_SECONDS)
+        pause = backoff if error.retry_after_seconds is None else error.retry_after_seconds
+        last = self._failures >= channels.ATTEMPTS or pause >= self.seconds_left
+        if self.answered or last or error.code not in _RETRIED:
+            raise error from cause
+        return pause
 
 
 @contextmanager

@@ -14,12 +14,17 @@ to the servers' default limit, so that what they refuse as too large is not trie
 _KEEPALIVE_MILLISECONDS = 2_000
 _PING_TIMEOUT_MILLISECONDS = 3_000
 
-_ATTEMPTS = 5
+ATTEMPTS = 5
 """gRPC's own cap."""
 
 _NEVER_AGAIN = [
     {"service": "pilothouse.v1.WeightsService", "method": "UploadPush"},  # resumes by offset instead
     {"service": "pilothouse.v1.WeightsService", "method": "Rollback"},  # twice is not once
+    # gRPC 1.85: a blocking stream whose server dies before its first answer, and stays away until the retries
+    # have ended, hangs for ever, whatever its deadline. Streams are opened again by the clients instead.
+    {"service": "pilothouse.v1.PolicyService", "method": "Generate"},
+    {"service": "pilothouse.v1.TrainerService", "method": "WatchMetrics"},
+    {"service": "grpc.health.v1.Health", "method": "Watch"},
 ]
 
 Option = tuple[str, Any]
@@ -61,7 +66,7 @@ def service_config(target: str) -> dict[str, Any]:
     Only UNAVAILABLE and RESOURCE_EXHAUSTED are retried, within the deadline; a server's pushback is obeyed.
     """
     retries = {
-        "maxAttempts": _ATTEMPTS,
+        "maxAttempts": ATTEMPTS,
         "initialBackoff": "0.2s",
         "maxBackoff": "5s",
         "backoffMultiplier": 2,

@@ -132,11 +132,58 @@ async def test_waiting_in_vain_is_told(serve: Serve, echo: Echo, listening: bool
                 await wait
 
 
-def test_uploads_and_rollbacks_are_never_repeated_by_the_channel() -> None:
+def test_uploads_rollbacks_and_streams_are_never_repeated_by_the_channel() -> None:
     final, retried = service_config("localhost:1")["methodConfig"]
     assert "retryPolicy" not in final
-    assert [name["method"] for name in final["name"]] == ["UploadPush", "Rollback"]
+    methods = [name["method"] for name in final["name"]]
+    assert methods == ["UploadPush", "Rollback", "Generate", "WatchMetrics", "Watch"]
     assert retried["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+
+
+DYING_SERVER = """
+import asyncio, sys, grpc
+from pilothouse.v1 import policy_pb2_grpc
+
+class Silent(policy_pb2_grpc.PolicyServiceServicer):
+    async def Generate(self, request, context):
+        print("called", flush=True)
+        await asyncio.sleep(3600)
+        yield
+
+async def main():
+    server = grpc.aio.server()
+    policy_pb2_grpc.add_PolicyServiceServicer_to_server(Silent(), server)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    await server.start()
+    await server.wait_for_termination()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_stream_whose_server_is_killed_ends(blocking: bool) -> None:
+    """With gRPC's own retries a blocking one never did, not even at its deadline."""
+    server = subprocess.Popen([sys.executable, "-c", DYING_SERVER], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    with server.stdout as says:
+        target = f"127.0.0.1:{int(says.readline())}"
+
+        def generate() -> None:
+            with PolicyClient(target, timeout_seconds=30) as client:
+                client.generate(["hello"])
+
+        async def generate_in_loop() -> None:
+            async with AsyncPolicyClient(target, timeout_seconds=30) as client:
+                await client.generate(["hello"])
+
+        call = asyncio.create_task(asyncio.to_thread(generate) if blocking else generate_in_loop())
+        assert await asyncio.to_thread(says.readline) == b"called\n"
+        server.kill()
+        server.wait()
+        with pytest.raises(UnavailableError):
+            await call
 
 
 def test_calls_spread_over_replicas_behind_a_name() -> None:
