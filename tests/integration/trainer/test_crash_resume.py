@@ -129,12 +129,13 @@ def test_a_trainer_killed_again_and_again_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("service", ["policy", "reward", "reference"])
 def test_a_service_killed_at_random_moments_changes_nothing(
-    unbroken: Any, start: Start, kill_service: Kill, learned: Learned, service: str
+    unbroken: Any, start: Start, kill_service: Kill, learned: Learned, service: str, seed: int
 ) -> None:
     """F1 to F3."""
-    moments = random.Random(service)
+    moments = random.Random(f"{service}{seed}")
     broken = start("broken")
     for step in (1, 3, 5, 7):
         broken.wait_for_step(step)
