@@ -4,8 +4,8 @@ import argparse
 import json
 import platform
 import statistics
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,6 +24,7 @@ RESULTS = ROOT / "bench/results/latest.json"
 LOGPROB_TOLERANCE = 1e-4  # nats, float32
 GENERATION = [(1, True, 1.2), (8, True, 1.5), (32, True, 1.5), (8, False, None), (32, False, None)]
 PPO = [("equal", 1.25), ("ragged", 1.5)]
+MACHINE = f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB, {platform.machine()}"
 console = Console()
 
 
@@ -33,19 +34,27 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["generate", "push", "ppo"])
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of each row")
     arguments = parser.parse_args()
-    folder = str(smollm2_folder())
-    rows: list[Row] = []
-    if {"generate", "push"} & set(arguments.parts):
+    rows = []
+    for row in measure(arguments.parts, str(smollm2_folder()), arguments.pairs):
+        rows.append(row)
+        save(rows)  # row by row: what was measured survives an interruption
+    show(rows)
+
+
+def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:
+    """Yields the rows of the chosen parts as they are measured."""
+    if {"generate", "push"} & set(parts):
         with Worker("bench.ours.policy", folder) as ours:
-            if "generate" in arguments.parts:
+            if "generate" in parts:
                 with Worker("bench.peers.transformers_generate", folder, python=PEER_PYTHON) as peer:
-                    rows += [generation(ours, peer, *case, arguments.pairs) for case in GENERATION]
-            if "push" in arguments.parts:
-                rows += [push(ours, arguments.pairs), gap(ours)]
-    if "ppo" in arguments.parts:
+                    for case in GENERATION:
+                        yield generation(ours, peer, *case, pairs)
+            if "push" in parts:
+                yield push(ours, pairs)
+                yield gap(ours)
+    if "ppo" in parts:
         for profile, goal in PPO:
-            rows += ppo(folder, profile, goal, max(3, arguments.pairs - 2))
-    report(rows)
+            yield from ppo(folder, profile, goal, max(3, pairs - 2))
 
 
 def generation(ours: Worker, peer: Worker, count: int, ragged: bool, goal: float | None, pairs: int) -> Row:
@@ -191,34 +200,37 @@ def ppo(folder: str, profile: str, goal: float, pairs: int) -> list[Row]:
     return [seconds, memory]
 
 
-def report(rows: list[Row]) -> None:
-    """Prints the table and writes the results; one row a line."""
-    memory = psutil.virtual_memory().total
+def save(rows: list[Row]) -> None:
+    """Writes the results; rows of earlier runs stay until they are measured again."""
+    earlier = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    merged = {row["id"]: row for row in earlier} | {row.id: row.as_json() for row in rows}
     packages = ("torch", "transformers", "grpcio", "protobuf")
     document: dict[str, Any] = {
-        "machine": f"{psutil.cpu_count()} cores, {memory >> 30} GiB, {platform.machine()}",
+        "machine": MACHINE,
         "model": "SmolLM2-135M-Instruct, float32, 2 threads",
         "versions": {name: version(name) for name in packages} | {"trl (peer)": "1.12.0"},
-        "rows": [row.as_json() for row in rows],
+        "rows": list(merged.values()),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document, indent=2) + "\n")
-    table = Table("", "unit", "ours", "peer", "limit", "ratio", "95 %", "goal", title=document["machine"])
+
+
+def show(rows: list[Row]) -> None:
+    """Prints the table."""
+    table = Table("", "unit", "ours", "peer", "limit", "ratio", "95 %", "goal", title=MACHINE)
     for row in rows:
+        numbers = (row.ours, row.peer, row.limit, row.ratio)
         table.add_row(
             row.id,
             row.unit,
-            *(
-                f"{value:,.4g}" if value is not None else ""
-                for value in (row.ours, row.peer, row.limit, row.ratio)
-            ),
+            *(f"{value:,.4g}" if value is not None else "" for value in numbers),
             f"{row.interval[0]:.2f} to {row.interval[1]:.2f}" if row.interval else "",
             f"{row.goal:g}" if row.goal else "",
         )
     console.print(table)
     for row in rows:
         console.print(f"[dim]{row.id}: {row.parity}[/dim]")
-    console.print(f"written to {Path(RESULTS).relative_to(ROOT)}")
+    console.print(f"written to {RESULTS.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
