@@ -8,8 +8,9 @@ from pathlib import Path
 from tests.local.conftest import alive, answers, kill, until
 
 PARENT = """
-import json, sys, time
+import json, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pilothouse.local import LocalStack
 from tests.local.conftest import child_service
 stack = LocalStack(services=[child_service(name="a"), child_service(name="b")])
