@@ -8,8 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pilothouse.client import PolicyClient
 from pilothouse.config import parse
+from pilothouse.errors import VersionMixError
 from pilothouse.models.export import export_reward_model
+from pilothouse.models.load import load_causal_lm, parameters_by_name, state_digest
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.demo.material import Material, write_material
 from pilothouse.trainer.demo.recipe import Recipe
@@ -56,7 +59,7 @@ class Job:
             self._do("export", {}, self._export)
             self._do("before", {}, self._evaluate, served=True)
             self._do("ppo", recipe.ppo, self._ppo, served=True)
-            self._do("after", {}, self._evaluate, served=True)
+            self._do("after", {}, self._evaluate_learned, served=True)
         return Results(self._done)
 
     def _do(
@@ -151,6 +154,18 @@ class Job:
         found = evaluate(config)
         found.write(folder / EVALUATION_FILE)
         return {"version": list(found.version)}
+
+    def _evaluate_learned(self, folder: Path, line: Line) -> Outputs:
+        """Evaluates what PPO has left; a policy that was lost since then serves the SFT model again."""
+        learned = load_causal_lm(self._done["ppo"].outputs["policy"])
+        with PolicyClient((self._services or ServicesConfig()).policy) as policy:
+            served = policy.model().digest
+        if served != state_digest(parameters_by_name(learned.model)):
+            raise VersionMixError(
+                "the policy service was restarted and no longer serves what PPO has learned; run the demo "
+                "again, it goes on from here"
+            )
+        return self._evaluate(folder, line)
 
     def _ppo(self, folder: Path, line: Line) -> Outputs:
         recipe, services = self._recipe, self._services or ServicesConfig()
