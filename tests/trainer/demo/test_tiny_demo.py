@@ -12,6 +12,7 @@ from pilothouse.trainer.demo.run import run_demo
 
 @pytest.mark.timeout(280)
 def test_the_tiny_demo_teaches_praise_and_a_second_call_reuses_every_stage(tmp_path: Path) -> None:
+    others = set(psutil.Process().children(recursive=True))  # those of other tests' fixtures
     console = Console(file=io.StringIO(), width=120)
     assert run_demo(tmp_path, tiny=True, seed=1, console=console)
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -24,7 +25,7 @@ def test_the_tiny_demo_teaches_praise_and_a_second_call_reuses_every_stage(tmp_p
     assert "<svg" in (tmp_path / "report.html").read_text()
     policy = json.loads((tmp_path / "ppo" / "stage.json").read_text())["outputs"]["policy"]
     AutoModelForCausalLM.from_pretrained(policy)
-    assert not psutil.Process().children(recursive=True)
+    assert set(psutil.Process().children(recursive=True)) <= others
     (tmp_path / "after" / "stage.json").unlink()
     (tmp_path / "after" / "evaluation.json").unlink()
 
