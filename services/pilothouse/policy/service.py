@@ -17,6 +17,7 @@ from pilothouse.errors import InternalError
 from pilothouse.models.layout import owned
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, tensor_bytes
 from pilothouse.models.prepacked import prepack
+from pilothouse.models.threads import one_thread
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.config import PolicyConfig
 from pilothouse.policy.engine import PolicyEngine
@@ -45,16 +46,17 @@ async def build(
         ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError, ConfigError: It cannot be served.
         InternalError: On leaving: the engine has crashed, so that the process must start anew.
     """
-    loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
-    served = _serve_from(loaded)
-    limits = _limits(config, loaded)
-    card = ModelCard(
-        name=loaded.name, architecture=type(loaded.model).__name__, max_running=config.max_running
-    )
-    codec = loaded.codec
-    del loaded  # the engine has its own layout
-    gc.collect()  # transformers' copy hangs in reference cycles
-    engine = _engine(config, served.weights, limits, registry)
+    with one_thread() as threads:
+        loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
+        served = _serve_from(loaded)
+        limits = _limits(config, loaded)
+        card = ModelCard(
+            name=loaded.name, architecture=type(loaded.model).__name__, max_running=config.max_running
+        )
+        codec = loaded.codec
+        del loaded  # the engine has its own layout
+        gc.collect()  # transformers' copy hangs in reference cycles
+        engine = _engine(config, served.weights, limits, registry, config.threads or threads)
     transactions = WeightTransactions(
         engine,
         served,
@@ -118,7 +120,7 @@ def _eos_ids(loaded: CausalLM) -> tuple[int, ...]:
 
 
 def _engine(
-    config: PolicyConfig, weights: DecoderWeights, limits: Limits, registry: CollectorRegistry
+    config: PolicyConfig, weights: DecoderWeights, limits: Limits, registry: CollectorRegistry, threads: int
 ) -> PolicyEngine:
     runner = ModelRunner(
         weights,
@@ -129,7 +131,7 @@ def _engine(
     scheduler = Scheduler(
         slots=config.max_running, max_waiting=config.max_waiting, prefill_tokens=config.prefill_tokens
     )
-    return PolicyEngine(runner, scheduler, metrics=EngineMetrics(registry), threads=config.threads)
+    return PolicyEngine(runner, scheduler, metrics=EngineMetrics(registry), threads=threads)
 
 
 def _servers(config: PolicyConfig, policy: PolicyServicer, weights: WeightsServicer) -> list[Server]:

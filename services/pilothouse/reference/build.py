@@ -8,6 +8,7 @@ import structlog
 
 from pilothouse.errors import ConfigError
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, state_digest
+from pilothouse.models.threads import one_thread
 from pilothouse.reference.config import ReferenceConfig
 from pilothouse.reference.engine import ReferenceEngine
 from pilothouse.reference.servicer import ReferenceServicer
@@ -25,7 +26,8 @@ async def build(config: ReferenceConfig) -> AsyncIterator[Sequence[Server]]:
     Raises:
         PilothouseError: The model cannot be loaded, or has a shorter context than the configuration asks for.
     """
-    loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
+    with one_thread() as threads:
+        loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
     digest = state_digest(parameters_by_name(loaded.model))
     engine = ReferenceEngine(
         loaded.weights,
@@ -34,7 +36,7 @@ async def build(config: ReferenceConfig) -> AsyncIterator[Sequence[Server]]:
         max_request_tokens=config.max_request_tokens,
     )
     _log.info("reference_ready", model=loaded.name, architecture=loaded.spec.architecture, digest=digest)
-    worker = Worker(config.threads)
+    worker = Worker(config.threads or threads)
     try:
         server = Server(config.server, "reference")
         servicer = ReferenceServicer(engine, worker, name=loaded.name, digest=digest)
