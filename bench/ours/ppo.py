@@ -23,7 +23,7 @@ from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.prompts import Draw
 from pilothouse.trainer.publisher import Publisher
 from pilothouse.trainer.run_config import PublishConfig
-from pilothouse.trainer.samples import Sample, answers, as_batch
+from pilothouse.trainer.samples import Answer, Sample, as_batch
 
 
 def publisher_of(learner: PpoLearner, policy: PolicyClient, weights: WeightsClient) -> Publisher:
@@ -67,7 +67,7 @@ def main(folder: str, profile: str, count: str, prompt: str, response: str) -> N
         )
         learner = PpoLearner(policy, ScalarModel.load(reward_folder), config, epoch=1)
         draws = [
-            Draw(EncodedPrompt(str(index), np.array(tokens, np.int32)), index, index)
+            Draw(index, EncodedPrompt(str(index), np.array(tokens, np.int32)), index)
             for index, tokens in enumerate(work.prompts)
         ]
         with (
@@ -84,7 +84,7 @@ def main(folder: str, profile: str, count: str, prompt: str, response: str) -> N
                 start = time.perf_counter()
                 completions = asyncio.run(complete(stack.targets["policy"], work, seed=learner.updates))
                 generated = time.perf_counter()
-                found = answers(draws, completions, 1)
+                found = [Answer(d.sample_ids(1)[0], d, c) for d, c in zip(draws, completions, strict=True)]
                 sequences, lengths = [a.sequence for a in found], [len(row) for row in work.prompts]
                 scores = reward.score(sequences=sequences, prompt_lengths=lengths)
                 logprobs = reference.logprobs(sequences, lengths)
