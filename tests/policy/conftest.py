@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.load import parameters_by_name
-from pilothouse.models.prepacked import prepack
+from pilothouse.models.panels import in_panels
 from pilothouse.models.spec import decoder_spec
 from pilothouse.models.tiny import small_model
 from pilothouse.policy.engine import PolicyEngine
@@ -35,7 +35,7 @@ def model_of(architecture: str, seed: int = 0) -> PreTrainedModel:
 def engine_weights(model: PreTrainedModel) -> DecoderWeights:
     """Returns a model's weights in the engine's layout."""
     state = {name: tensor.detach() for name, tensor in parameters_by_name(model).items()}
-    return prepack(DecoderWeights.from_state(decoder_spec(model.config), state))
+    return in_panels(DecoderWeights.from_state(decoder_spec(model.config), state))
 
 
 def make_engine(

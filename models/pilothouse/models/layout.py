@@ -1,62 +1,139 @@
 """Fills the engine's weight layout tensor by tensor, so that a new version can be built in small pieces.
 
-``DecoderWeights.from_state`` does the same in one go. Names and shapes are those of transformers.
+``DecoderWeights.from_state`` and ``in_panels`` do the same in one go. Names and shapes are those of
+transformers.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pilothouse.models.prepacked import PrepackedLinear
+from pilothouse.models.panels import PanelLinear
 from pilothouse.models.weights import DecoderWeights, LayerWeights, Linear, Norm
 
 
-class Place(NamedTuple):
-    """Where a named parameter lies in the engine's layout."""
+@dataclass(frozen=True, slots=True)
+class PlainPlace:
+    """A parameter in a tensor."""
 
     view: Tensor
-    """In transformers' shape, onto the engine's storage; its shape only, where that is prepacked."""
+    """In transformers' shape, onto the engine's storage."""
     offset: float = 0.0
     """Added to the parameter when it is stored (the folded offset of Gemma's norms)."""
-    packed: PrepackedLinear | None = None
-    """What holds the values instead of ``view``, once it is prepacked."""
 
     @property
-    def memory(self) -> int:
-        """Names the memory that it shares with others."""
-        return id(self.packed) if self.packed is not None else self.view.untyped_storage().data_ptr()
+    def shape(self) -> tuple[int, ...]:
+        """The parameter's, in transformers."""
+        return tuple(self.view.shape)
+
+    @property
+    def storage(self) -> int:
+        """Names the memory."""
+        return self.view.untyped_storage().data_ptr()
+
+    def read(self) -> Tensor:
+        """Returns the parameter."""
+        return self.view - self.offset if self.offset else self.view
+
+    def store(self, rows: Tensor, first: int) -> None:
+        """Stores some rows (of the first axis), in the parameter's shape but for that axis."""
+        target = self.view[first : first + len(rows)] if self.view.dim() else self.view
+        target.copy_(rows.view(target.shape))
+        if self.offset:
+            target.add_(self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelPlace:
+    """A parameter in some rows of a matrix in panels."""
+
+    linear: PanelLinear
+    first: int
+    count: int
+    by_input: bool = False
+    """The parameter is the matrix's transpose, [in, out] (GPT-2)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The parameter's, in transformers."""
+        inputs = self.linear.weight.shape[1]
+        return (inputs, self.count) if self.by_input else (self.count, inputs)
+
+    @property
+    def storage(self) -> int:
+        """Names the memory."""
+        return self.linear.panels.untyped_storage().data_ptr()
+
+    def read(self) -> Tensor:
+        """Returns a copy of the parameter."""
+        rows = self.linear.rows(self.first, self.count)
+        return rows.t() if self.by_input else rows
+
+    def store(self, rows: Tensor, first: int) -> None:
+        """Stores some rows (of the first axis), in the parameter's shape but for that axis."""
+        if self.by_input:
+            self.linear.store_inputs(rows, first)
+        else:
+            self.linear.store(rows, self.first + first)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a named parameter lies in the engine's layout: once, or twice where it is kept plain too."""
+
+    copies: tuple[PlainPlace | PanelPlace, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The parameter's, in transformers."""
+        return self.copies[0].shape
+
+    @property
+    def memory(self) -> set[int]:
+        """Names the memory, which it may share with others."""
+        return {copy.storage for copy in self.copies}
+
+    def read(self) -> Tensor:
+        """Returns the parameter; a view or a copy."""
+        return self.copies[0].read()
+
+    def store(self, values: Tensor, first_row: int) -> None:
+        """Stores some rows of the parameter.
+
+        Args:
+            values: Flat, any float dtype, whole rows (of the first axis) in transformers' shape.
+            first_row: Of ``values``.
+        """
+        rows = values.view(-1, *self.shape[1:])
+        for copy in self.copies:
+            copy.store(rows, first_row)
 
 
 def places(weights: DecoderWeights) -> dict[str, Place]:
     """Returns where every parameter lies in fused engine weights, tied ones once.
 
     Args:
-        weights: Made by ``from_state``, ``prepack`` or ``allocate``.
+        weights: Made by ``from_state``, ``in_panels`` or ``allocate``.
     """
-    found: dict[str, Place] = {}
-    for name, part, packed in (_gpt2 if weights.spec.names == "gpt2" else _llama)(weights):
-        if isinstance(part, Tensor):
-            found[f"{name}.weight"] = Place(part, packed=packed)
-        elif part is not None:
-            folded = weights.spec.norm_offset if isinstance(part, Norm) and part.bias is None else 0.0
-            found[f"{name}.weight"] = Place(part.weight, folded, packed)
-            if part.bias is not None:
-                found[f"{name}.bias"] = Place(part.bias)
-    return found
+    return dict((_gpt2 if weights.spec.names == "gpt2" else _llama)(weights))
 
 
 def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> DecoderWeights:
-    """Returns weights of the same layout in fresh memory that holds nothing yet and is not prepacked yet.
+    """Returns weights of the same layout in fresh memory that holds nothing yet.
 
     Args:
         weights: The pattern.
         unchanged: Names of parameters that stay as they are. Memory that only they use is shared, not
             allocated; the rest of them must be copied like any other parameter.
     """
-    changed = {place.memory for name, place in places(weights).items() if name not in unchanged}
+    changed: set[int] = set()
+    for name, place in places(weights).items():
+        if name not in unchanged:
+            changed |= place.memory
     memo: dict[int, Tensor] = {}  # a tied head stays one tensor with the embedding
 
     def fresh(part: Any) -> Any:
@@ -64,8 +141,6 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
             if part.untyped_storage().data_ptr() not in changed:
                 return part
             return memo.setdefault(id(part), torch.empty_like(part))
-        if isinstance(part, PrepackedLinear):
-            return fresh_packed(part)
         if isinstance(part, tuple):
             return tuple(fresh(item) for item in part)
         if isinstance(part, DecoderWeights | LayerWeights | Linear | Norm):
@@ -73,30 +148,15 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
             return type(part)(**values)
         return part
 
-    def fresh_packed(part: PrepackedLinear) -> PrepackedLinear:
-        bias = fresh(part.bias)
-        if part.keeps_plain:
-            weight = fresh(part.weight)
-            kept = weight is part.weight and bias is part.bias
-        else:
-            kept = id(part) not in changed and bias is part.bias
-            weight = None if kept else torch.empty(part.weight.shape, dtype=part.weight.dtype)
-        return part if kept else PrepackedLinear(weight, bias, keeps_plain=part.keeps_plain)
-
     result: DecoderWeights = fresh(weights)
     return result
 
 
 def inherit(source: Place, target: Place) -> bool:
     """Copies an unchanged parameter, unless the two share their memory; False where nothing was to do."""
-    if target.packed is not None and target.packed.blocked is None and source.packed is not None:
-        rows = source.packed.plain()
-        view = source.view
-        target.view.copy_(rows.as_strided(view.shape, view.stride(), view.storage_offset()))
-        return True
-    if target.packed is not None or target.view.data_ptr() == source.view.data_ptr():
+    if target.memory == source.memory:
         return False
-    target.view.copy_(source.view)
+    target.store(source.read().reshape(-1), 0)
     return True
 
 
@@ -107,86 +167,101 @@ def owned(weights: DecoderWeights, foreign: Iterable[Tensor]) -> DecoderWeights:
     """
     storages = {tensor.untyped_storage().data_ptr() for tensor in foreign}
     sources = places(weights)
-    own = frozenset(
-        name for name, place in sources.items() if place.view.untyped_storage().data_ptr() not in storages
-    )
+    own = frozenset(name for name, place in sources.items() if not place.memory & storages)
     result = allocate(weights, own)
     for name, place in places(result).items():
-        if name not in own:
-            place.view.copy_(sources[name].view)
+        inherit(sources[name], place)
     return result
-
-
-def store_rows(values: Tensor, place: Place, first_row: int) -> None:
-    """Stores some rows (of the first axis) of a parameter.
-
-    Args:
-        values: Flat, any float dtype, whole rows of the parameter in transformers' shape.
-        place: Where the parameter lies.
-        first_row: Of ``values``.
-    """
-    rows = place.view.view(1) if place.view.dim() == 0 else place.view
-    target = rows[first_row : first_row + values.numel() // max(1, rows[0].numel())]
-    target.copy_(values.view(target.shape))
-    if place.offset:
-        target.add_(place.offset)
 
 
 def shapes(weights: DecoderWeights) -> Mapping[str, tuple[int, ...]]:
     """Returns the shape of every parameter by name."""
-    return {name: tuple(place.view.shape) for name, place in places(weights).items()}
+    return {name: place.shape for name, place in places(weights).items()}
 
 
-Named = Iterator[tuple[str, Norm | Linear | Tensor | None, PrepackedLinear | None]]
+Named = Iterator[tuple[str, Place]]
 
 
 def _llama(weights: DecoderWeights) -> Named:
-    yield "model.embed_tokens", weights.embedding, None
+    yield from _embedding("model.embed_tokens", weights)
     for index, layer in enumerate(weights.layers):
         here = f"model.layers.{index}"
-        yield f"{here}.input_layernorm", layer.input_norm, None
-        for letter, part in zip("qkv", layer.qkv[0].weight.split(weights.spec.qkv_sizes), strict=True):
-            yield f"{here}.self_attn.{letter}_proj", part, None
-        if layer.query_norm is not None and layer.key_norm is not None:
-            yield f"{here}.self_attn.q_norm", layer.query_norm, None
-            yield f"{here}.self_attn.k_norm", layer.key_norm, None
-        yield f"{here}.self_attn.o_proj", layer.output, None
-        if layer.attention_norm is None or layer.mlp_out_norm is None:
-            yield f"{here}.post_attention_layernorm", layer.mlp_norm, None
+        yield from _norm(f"{here}.input_layernorm", weights, layer.input_norm)
+        attention = [f"{here}.self_attn.{letter}_proj" for letter in "qkv"]
+        yield from _joined(attention, layer.qkv[0], weights.spec.qkv_sizes)
+        yield from _norm(f"{here}.self_attn.q_norm", weights, layer.query_norm)
+        yield from _norm(f"{here}.self_attn.k_norm", weights, layer.key_norm)
+        yield from _linear(f"{here}.self_attn.o_proj", layer.output)
+        if layer.attention_norm is None:
+            yield from _norm(f"{here}.post_attention_layernorm", weights, layer.mlp_norm)
         else:
-            yield f"{here}.post_attention_layernorm", layer.attention_norm, None
-            yield f"{here}.pre_feedforward_layernorm", layer.mlp_norm, None
-            yield f"{here}.post_feedforward_layernorm", layer.mlp_out_norm, None
+            yield from _norm(f"{here}.post_attention_layernorm", weights, layer.attention_norm)
+            yield from _norm(f"{here}.pre_feedforward_layernorm", weights, layer.mlp_norm)
+            yield from _norm(f"{here}.post_feedforward_layernorm", weights, layer.mlp_out_norm)
         inner = layer.mlp_in[0]
-        for name, part in zip(("gate", "up"), inner.weight.chunk(2), strict=True):
-            yield f"{here}.mlp.{name}_proj", part, _packed(inner)
-        yield f"{here}.mlp.down_proj", layer.mlp_out, _packed(layer.mlp_out)
-    yield "model.norm", weights.final_norm, None
-    if not weights.spec.tied and weights.head is not None:
-        yield "lm_head", weights.head, None
+        halves = [len(inner.weight) // 2] * 2
+        yield from _joined([f"{here}.mlp.gate_proj", f"{here}.mlp.up_proj"], inner, halves)
+        yield from _linear(f"{here}.mlp.down_proj", layer.mlp_out)
+    yield from _norm("model.norm", weights, weights.final_norm)
+    yield from _untied_head(weights)
 
 
 def _gpt2(weights: DecoderWeights) -> Named:
-    yield "transformer.wte", weights.embedding, None
-    yield "transformer.wpe", weights.positions, None
+    yield from _embedding("transformer.wte", weights)
+    assert weights.positions is not None
+    yield "transformer.wpe.weight", Place((PlainPlace(weights.positions),))
     for index, layer in enumerate(weights.layers):
         here = f"transformer.h.{index}"
-        yield f"{here}.ln_1", layer.input_norm, None
-        yield f"{here}.attn.c_attn", _stored(layer.qkv[0]), None
-        yield f"{here}.attn.c_proj", _stored(layer.output), None
-        yield f"{here}.ln_2", layer.mlp_norm, None
-        yield f"{here}.mlp.c_fc", _stored(layer.mlp_in[0]), _packed(layer.mlp_in[0])
-        yield f"{here}.mlp.c_proj", _stored(layer.mlp_out), _packed(layer.mlp_out)
-    yield "transformer.ln_f", weights.final_norm, None
+        yield from _norm(f"{here}.ln_1", weights, layer.input_norm)
+        yield from _linear(f"{here}.attn.c_attn", layer.qkv[0], by_input=True)
+        yield from _linear(f"{here}.attn.c_proj", layer.output, by_input=True)
+        yield from _norm(f"{here}.ln_2", weights, layer.mlp_norm)
+        yield from _linear(f"{here}.mlp.c_fc", layer.mlp_in[0], by_input=True)
+        yield from _linear(f"{here}.mlp.c_proj", layer.mlp_out, by_input=True)
+    yield from _norm("transformer.ln_f", weights, weights.final_norm)
+    yield from _untied_head(weights)
+
+
+def _embedding(name: str, weights: DecoderWeights) -> Named:
+    tied = weights.head if weights.spec.tied else None
+    copies = () if tied is None else _matrix(tied, 0, len(tied.weight))
+    yield f"{name}.weight", Place(copies or (PlainPlace(weights.embedding),))
+
+
+def _untied_head(weights: DecoderWeights) -> Named:
     if not weights.spec.tied and weights.head is not None:
-        yield "lm_head", weights.head, None
+        yield from _linear("lm_head", weights.head)
 
 
-def _stored(linear: Linear) -> Linear:
-    """Returns the map with its weight as GPT-2 stores it, [in, out]."""
-    return Linear(linear.weight.t(), linear.bias, transposed=True)
+def _norm(name: str, weights: DecoderWeights, norm: Norm | None) -> Named:
+    if norm is None:
+        return
+    folded = weights.spec.norm_offset if norm.bias is None else 0.0
+    yield f"{name}.weight", Place((PlainPlace(norm.weight, folded),))
+    if norm.bias is not None:
+        yield f"{name}.bias", Place((PlainPlace(norm.bias),))
 
 
-def _packed(linear: Linear) -> PrepackedLinear | None:
-    """Returns a map that lets its plain weight go; the LM head does not, and has places like any other."""
-    return linear if isinstance(linear, PrepackedLinear) else None
+def _linear(name: str, linear: Linear, *, by_input: bool = False) -> Named:
+    yield f"{name}.weight", Place(_matrix(linear, 0, len(linear.weight), by_input=by_input))
+    if linear.bias is not None:
+        yield f"{name}.bias", Place((PlainPlace(linear.bias),))
+
+
+def _joined(names: Iterable[str], linear: Linear, sizes: Iterable[int]) -> Named:
+    """Yields parameters that lie side by side in one matrix."""
+    first = 0
+    for name, size in zip(names, sizes, strict=True):
+        yield f"{name}.weight", Place(_matrix(linear, first, size))
+        first += size
+
+
+def _matrix(
+    linear: Linear, first: int, count: int, *, by_input: bool = False
+) -> tuple[PlainPlace | PanelPlace, ...]:
+    rows = linear.weight[first : first + count]
+    plain = PlainPlace(rows.t() if by_input else rows)
+    if not isinstance(linear, PanelLinear):
+        return (plain,)
+    panels = PanelPlace(linear, first, count, by_input)
+    return (plain, panels) if linear.keeps_plain else (panels,)

@@ -6,8 +6,7 @@ import torch
 from blake3 import blake3
 
 from pilothouse.errors import CorruptPushError, NonFiniteWeightsError
-from pilothouse.models.layout import allocate, inherit, places, store_rows
-from pilothouse.models.prepacked import prepack_in_pieces
+from pilothouse.models.layout import allocate, inherit, places
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.manifest import Piece
 
@@ -40,10 +39,6 @@ class WeightBuild:
             if inherit(self._current[name], self._places[name]):
                 yield
 
-    def finish(self) -> Generator[None, None, None]:
-        """Prepacks what the engine's layout has prepacked; after everything has been stored."""
-        yield from prepack_in_pieces(self.weights)
-
     def store(self, piece: Piece) -> Generator[None, None, None]:
         """Hashes, checks and places one piece; pieces come in order.
 
@@ -54,8 +49,8 @@ class WeightBuild:
         entry = piece.entry
         self._hasher.update(piece.data.data)
         values = torch.from_numpy(piece.data).view(TORCH_DTYPES[entry.dtype])
-        self._finite = self._finite and bool(torch.isfinite(values).all())
-        store_rows(values, self._places[entry.name], piece.first_row)
+        self._finite = self._finite and _all_finite(values)
+        self._places[entry.name].store(values, piece.first_row)
         if piece.last:
             digest, finite = self._hasher.digest(), self._finite
             self._hasher, self._finite = blake3(), True
@@ -66,3 +61,8 @@ class WeightBuild:
                     f"{entry.name} holds NaN or infinity; the training run has diverged"
                 )
         yield
+
+
+def _all_finite(values: torch.Tensor) -> bool:
+    """Returns whether no value is NaN or infinite: both show in the extremes, in one pass over the values."""
+    return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all()) if len(values) else True

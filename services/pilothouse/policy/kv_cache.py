@@ -36,11 +36,33 @@ class KvCache:
         """Reserves the memory; on the CPU the system hands pages out when they are first written."""
         shape = (len(spec.layers), 2, slots, spec.kv_heads, positions, spec.head_dim)
         self._states = _zeros(shape, dtype, device)
+        self._rows = self._states.view(-1, slots * spec.kv_heads * positions, spec.head_dim).unbind()
         self.spec = spec
-        self.keys = [self._states[layer, 0] for layer in range(len(spec.layers))]
-        """Per layer [S, G, N, D], rotary embedding applied."""
-        self.values = [self._states[layer, 1] for layer in range(len(spec.layers))]
-        """Per layer [S, G, N, D]."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self._states.dtype
+
+    def places(self, positions: Tensor) -> Tensor:
+        """Returns where ``write`` puts the new tokens of the first B slots: [B·G] int64.
+
+        Args:
+            positions: [B] int64, where each slot's new token stands.
+        """
+        heads, length = self._states.shape[3:5]
+        slots = torch.arange(len(positions), device=positions.device)[:, None]
+        groups = torch.arange(heads, device=positions.device)
+        return ((slots * heads + groups) * length + positions[:, None]).view(-1)
+
+    def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> None:
+        """Writes one token's key (rotary embedding applied) and value [B, G, D] in each of B slots."""
+        for index, states in enumerate((key, value)):
+            self._rows[2 * layer + index].index_copy_(0, places, states.reshape(len(places), -1))
+
+    def seen(self, slots: int, length: int) -> Sequence[Tensor]:
+        """Returns keys, then values, of each layer in turn: [slots, G, length, D] each."""
+        return self._states[:, :, :slots, :, :length].flatten(0, 1).unbind()
 
     def fill(self, slot: int, states: Tensor) -> None:
         """Writes the keys and values of a sequence's first P positions, [L, 2, P, G, D]."""
@@ -101,26 +123,22 @@ class DecodeAttention:
             longest: Largest position + 1.
         """
         self._cache = cache
-        self._positions = positions
-        self._length = longest
-        self._rows = torch.arange(len(positions), device=positions.device)
+        self._places = cache.places(positions)
+        self._seen = cache.seen(len(positions), longest)
         age = positions[:, None] - torch.arange(longest, device=positions.device)  # [B, N]
-        dtype = cache.keys[0].dtype
         windows = {layer.window for layer in cache.spec.layers}
-        masks = {window: _mask(age, window, dtype) for window in windows}
+        masks = {window: _mask(age, window, cache.dtype) for window in windows}
         self._masks = [masks[layer.window] for layer in cache.spec.layers]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Returns [B, H·D] for query [B, H, D], key and value [B, G, D]."""
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._rows, :, self._positions] = key
-        values[self._rows, :, self._positions] = value
+        self._cache.write(layer, self._places, key, value)
         rows, heads, dim = query.shape
         groups = key.shape[1]
         attended = F.scaled_dot_product_attention(
             query.view(rows, groups, heads // groups, dim),
-            keys[:rows, :, : self._length],
-            values[:rows, :, : self._length],
+            self._seen[2 * layer],
+            self._seen[2 * layer + 1],
             attn_mask=self._masks[layer],
             scale=self._cache.spec.attention_scale,
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from pilothouse.errors import InternalError
 from pilothouse.models.layout import owned
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, tensor_bytes
-from pilothouse.models.prepacked import prepack
+from pilothouse.models.panels import in_panels
 from pilothouse.models.threads import one_thread
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.config import PolicyConfig
@@ -89,7 +89,7 @@ def _serve_from(loaded: CausalLM) -> Served:
     digests = _digests(state)
     return Served(
         version=Version(0, 0),
-        weights=prepack(owned(DecoderWeights.from_state(loaded.spec, state), state.values())),
+        weights=owned(in_panels(DecoderWeights.from_state(loaded.spec, state)), state.values()),
         digest=blake3(b"".join(digests[name] for name in sorted(digests))).digest(),
         digests=digests,
     )
