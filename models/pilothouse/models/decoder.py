@@ -8,8 +8,10 @@ Axes: T tokens, d width, H heads, G KV heads, D head dim, V vocabulary, N rows.
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from pilothouse.models.rope import angles_at, rotate
 from pilothouse.models.spec import Activation, DecoderSpec
@@ -92,10 +94,10 @@ def _layer(
     weights: DecoderWeights, index: int, states: Tensor, angles: Angles | None, attend: Attend
 ) -> Tensor:
     layer, spec = weights.layers[index], weights.spec
-    query, key, value = _attention_inputs(spec, layer, layer.input_norm(states), angles)
+    query, key, value = _attention_inputs(spec, layer, _lean(layer.input_norm, states), angles)
     attended = layer.output(attend(index, query, key, value))
     states = states + (attended if layer.attention_norm is None else layer.attention_norm(attended))
-    inner = layer.mlp_out(_mlp_inner(spec, layer, layer.mlp_norm(states)))
+    inner = _mlp(spec, layer, _lean(layer.mlp_norm, states))
     return states + (inner if layer.mlp_out_norm is None else layer.mlp_out_norm(inner))
 
 
@@ -119,14 +121,26 @@ def _attention_inputs(
     return query, key, value
 
 
-def _mlp_inner(spec: DecoderSpec, layer: LayerWeights, states: Tensor) -> Tensor:
-    """Returns the MLP's inner activations [T, inner width]."""
+def _mlp(spec: DecoderSpec, layer: LayerWeights, states: Tensor) -> Tensor:
+    """Returns the MLP's output [T, d]."""
     parts: tuple[Tensor, ...] = tuple(linear(states) for linear in layer.mlp_in)
     activate = _ACTIVATE[spec.activation]
     if spec.mlp == "plain":
-        return activate(parts[0])
+        return _lean(lambda inner: layer.mlp_out(activate(inner)), parts[0])
     gate, up = parts if len(parts) == 2 else parts[0].chunk(2, -1)
-    return activate(gate) * up
+    return _lean(lambda gate, up: layer.mlp_out(activate(gate) * up), gate, up)
+
+
+def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Calls a function of small operations; what lies between is computed again when gradients are.
+
+    Norms and activations take little time, but all that autograd keeps of them is a third of the memory of a
+    training step. A product at the end is not repeated: recomputing stops where all is there again.
+    """
+    if not torch.is_grad_enabled():
+        return function(*inputs)
+    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return result
 
 
 def _gelu_tanh(states: Tensor) -> Tensor:

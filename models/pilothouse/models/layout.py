@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from pilothouse.models.memory import zeros
 from pilothouse.models.panels import PanelLinear
 from pilothouse.models.weights import DecoderWeights, LayerWeights, Linear, Norm
 
@@ -134,22 +134,32 @@ def allocate(weights: DecoderWeights, unchanged: Set[str] = frozenset()) -> Deco
     for name, place in places(weights).items():
         if name not in unchanged:
             changed |= place.memory
-    memo: dict[int, Tensor] = {}  # a tied head stays one tensor with the embedding
-
-    def fresh(part: Any) -> Any:
-        if isinstance(part, Tensor):
-            if part.untyped_storage().data_ptr() not in changed:
-                return part
-            return memo.setdefault(id(part), torch.empty_like(part))
-        if isinstance(part, tuple):
-            return tuple(fresh(item) for item in part)
-        if isinstance(part, DecoderWeights | LayerWeights | Linear | Norm):
-            values = {field.name: fresh(getattr(part, field.name)) for field in dataclasses.fields(part)}
-            return type(part)(**values)
-        return part
-
-    result: DecoderWeights = fresh(weights)
+    result: DecoderWeights = _allocate(weights, changed, {})
     return result
+
+
+def _allocate(part: Any, changed: Set[int], memo: dict[int, Tensor]) -> Any:
+    """Returns a part with fresh tensors where its memory changes; ``memo`` keeps a tied head one tensor."""
+    if isinstance(part, Tensor):
+        if part.untyped_storage().data_ptr() not in changed:
+            return part
+        return memo.setdefault(id(part), _fresh(part))
+    if isinstance(part, tuple):
+        return tuple(_allocate(item, changed, memo) for item in part)
+    if isinstance(part, DecoderWeights | LayerWeights | Linear | Norm):
+        values = {
+            field.name: _allocate(getattr(part, field.name), changed, memo)
+            for field in dataclasses.fields(part)
+        }
+        return type(part)(**values)
+    return part
+
+
+def _fresh(tensor: Tensor) -> Tensor:
+    """Returns memory of the same shape and strides; a matrix may be stored transposed."""
+    if tensor.dim() == 2 and tensor.t().is_contiguous():
+        return zeros(tensor.t().shape, tensor.dtype, tensor.device).t()
+    return zeros(tensor.shape, tensor.dtype, tensor.device)
 
 
 def inherit(source: Place, target: Place) -> bool:

@@ -4,16 +4,15 @@ Axes: L layers, S slots, G KV heads, N positions of a slot, D head dim, B runnin
 batch, H heads. Running sequences occupy the slots [0, B) without holes: a decode step reads plain slices.
 """
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pilothouse.models.decoder import Attend
+from pilothouse.models.memory import zeros
 from pilothouse.models.spec import DecoderSpec
 
 
@@ -35,7 +34,7 @@ class KvCache:
     ) -> None:
         """Reserves the memory; on the CPU the system hands pages out when they are first written."""
         shape = (len(spec.layers), 2, slots, spec.kv_heads, positions, spec.head_dim)
-        self._states = _zeros(shape, dtype, device)
+        self._states = zeros(shape, dtype, device)
         self._rows = self._states.view(-1, slots * spec.kv_heads * positions, spec.head_dim).unbind()
         self.spec = spec
 
@@ -152,16 +151,3 @@ def _mask(age: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
         hidden |= age >= window
     mask = torch.zeros(age.shape, dtype=dtype, device=age.device).masked_fill_(hidden, -torch.inf)
     return mask[:, None, None]
-
-
-def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Returns zeroed memory; on the CPU in the system's smallest pages, taken only where they are written.
-
-    A huge page would make a whole slot resident with its first token.
-    """
-    if device.type != "cpu":
-        return torch.zeros(tuple(shape), dtype=dtype, device=device)
-    memory = mmap.mmap(-1, prod(shape) * dtype.itemsize)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype).view(tuple(shape))

@@ -66,6 +66,7 @@ async def build(
         probe_tokens=min(config.prefill_tokens, 256),
         metrics=PushMetrics(registry),
     )
+    del served  # this frame lives as long as the service: it would keep the first weights
     policy = PolicyServicer(
         engine, transactions, codec, limits, card, batch_tokens=min(config.prefill_tokens, 512)
     )
