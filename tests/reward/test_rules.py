@@ -30,6 +30,11 @@ def test_regex_finds_or_matches_the_whole() -> None:
     assert scores(["so good", "good"], kind="regex", pattern="good|great", whole=True) == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|a)*$", "^(a|aa)+$", "(a*)*b"])
+def test_a_pattern_and_a_text_that_make_backtracking_explode_are_scored_at_once(pattern: str) -> None:
+    assert scores(["a" * 100_000 + "!"], kind="regex", pattern=pattern) == [0.0]
+
+
 def test_format_knows_json_sentences_and_tags() -> None:
     assert scores(['{"a": 1}', "{a}", "[" * 100_000], kind="format", format="json") == [1.0, 0.0, 0.0]
     assert scores(["NaN", "[Infinity]", "null"], kind="format", format="json") == [0.0, 0.0, 1.0]
@@ -48,8 +53,12 @@ def test_the_version_is_the_rules_digest() -> None:
 
 
 def test_a_rule_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ConfigError, match="not a regular expression"):
+    with pytest.raises(ConfigError, match=r"not a regular expression that RE2 takes: missing \)"):
         RulesBackend(RuleConfig(kind="regex", pattern="("))
+    with pytest.raises(ConfigError, match=r"invalid perl operator: \(\?=.*no look-around"):
+        RulesBackend(RuleConfig(kind="regex", pattern="good(?=!)"))
+    with pytest.raises(ConfigError, match=r"steps, the limit is 20000; write \* or \+"):
+        RulesBackend(RuleConfig(kind="regex", pattern=r"\p{L}{100}"))
     with pytest.raises(ConfigError, match="needs a pattern"):
         parse(RuleConfig, {"kind": "regex"}, section="rule")
     with pytest.raises(ConfigError, match="above maximum"):

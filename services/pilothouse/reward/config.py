@@ -54,8 +54,8 @@ class RuleConfig(Config):
     falloff: float = Field(default=16.0, gt=0)
     """`length`: so many units outside the range the score has fallen to 0."""
     pattern: str = ""
-    """`regex`: Python regular expression; 1 where it is found in the response. It runs over text that clients
-    send: avoid nested repetition."""
+    r"""`regex`: regular expression in RE2's syntax, whose time is linear in the text; 1 where it is found in
+    the response. No look-around or back-references; `\w`, `\d`, `\s`, `\b` know ASCII, `\p{L}` any letter."""
     whole: bool = False
     """`regex`: the whole response must match."""
     format: Literal["json", "sentence", "tags"] = "sentence"

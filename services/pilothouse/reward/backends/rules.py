@@ -1,10 +1,10 @@
 """Scores by simple rules over the response's text: length, regular expression, format. All lie in [0, 1]."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import re2
 from blake3 import blake3
 
 from pilothouse.errors import ConfigError
@@ -12,6 +12,9 @@ from pilothouse.models.text import TextCodec
 from pilothouse.reward.backends.base import Backend, Row
 from pilothouse.reward.config import RuleConfig
 from pilothouse.tensors import Floats
+
+_MAX_PROGRAM_STEPS = 20_000
+"""Largest compiled pattern. RE2's time is at worst steps times bytes: seconds for the longest text."""
 
 
 class RulesBackend(Backend):
@@ -24,7 +27,7 @@ class RulesBackend(Backend):
         """Prepares the rule.
 
         Raises:
-            ConfigError: The pattern is not a regular expression.
+            ConfigError: The pattern is not a regular expression, or is too large.
         """
         self.codec = codec
         self.version = f"rules:{blake3(rule.model_dump_json().encode()).hexdigest()}"
@@ -48,10 +51,23 @@ def _length(rule: RuleConfig) -> Rule:
 
 
 def _regex(rule: RuleConfig) -> Rule:
+    """RE2, not Python's ``re``: that one backtracks, and a hostile text would hold the scorer up for ever."""
+    options = re2.Options()
+    options.log_errors = False  # to stderr, past our log
+    options.never_capture = True  # only whether it matches is asked
     try:
-        pattern = re.compile(rule.pattern)
-    except re.error as error:
-        raise ConfigError(f"rule.pattern {rule.pattern!r} is not a regular expression: {error}") from None
+        pattern = re2.compile(rule.pattern, options)
+    except re2.error as error:
+        (problem,) = error.args
+        raise ConfigError(
+            f"rule.pattern {rule.pattern!r} is not a regular expression that RE2 takes: {problem.decode()}; "
+            "see github.com/google/re2/wiki/Syntax (no look-around, no back-references)"
+        ) from None
+    if pattern.programsize > _MAX_PROGRAM_STEPS:
+        raise ConfigError(
+            f"rule.pattern {rule.pattern!r} compiles to {pattern.programsize} steps, the limit is "
+            f"{_MAX_PROGRAM_STEPS}; write * or + for counted repetitions"
+        )
     find = pattern.fullmatch if rule.whole else pattern.search
     return lambda text: float(find(text) is not None)
 
