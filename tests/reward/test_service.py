@@ -13,9 +13,11 @@ import torch
 from pilothouse import tensors
 from pilothouse.config import parse
 from pilothouse.errors import ConfigError
+from pilothouse.models.export import export_reward_model
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.reward_files import read_manifest
 from pilothouse.models.text import TextCodec
+from pilothouse.models.tiny import tiny_model
 from pilothouse.reward.config import RewardConfig
 from pilothouse.reward.rows import join_texts
 from pilothouse.server import Server
@@ -202,6 +204,41 @@ async def test_tokens_are_bound_by_the_length_of_their_text(
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "the text of row 1 has" in details
         assert len(values((await stub.Score(token_request([codec.encode("film")], [1]))).scores)) == 1
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+async def test_ids_of_a_padded_embedding_are_scored_though_the_tokenizer_does_not_know_them(
+    backend: str, codec: TextCodec, tmp_path: Path, serve: Serve, connect: Connect
+) -> None:
+    """A policy of the same shape draws them, as Qwen3's does."""
+    model = tiny_model()
+    model.resize_token_embeddings(codec.vocabulary_size + 8)
+    scalar = ScalarModel.from_causal_lm(model, seed=1)
+    scalar.save(tmp_path / "model", codec)
+    if backend == "onnx":
+        export_reward_model(tmp_path / "model", tmp_path / "onnx")
+    sequence = np.array([5, codec.vocabulary_size, codec.vocabulary_size + 7], np.int32)
+    with torch.no_grad():
+        expected = scalar.last_token_scores([sequence]).numpy()
+    folder = tmp_path / ("onnx" if backend == "onnx" else "model")
+    async with serve(backend=backend, model=str(folder)) as server, connect(server) as channel:
+        stub = reward_pb2_grpc.RewardServiceStub(channel)
+        response = await stub.Score(token_request([sequence], [1]))
+        code, details = await refusal(stub.Score(token_request([sequence + 1], [1])))
+    np.testing.assert_allclose(values(response.scores), expected, atol=1e-4)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "outside [0, 520)" in details
+
+
+async def test_an_id_that_the_tokenizer_does_not_know_has_no_text(
+    codec: TextCodec, serve: Serve, connect: Connect
+) -> None:
+    rule = {"kind": "regex", "pattern": "^ great$"}
+    response = [*codec.encode(" great"), codec.vocabulary_size + 7]
+    async with serve(backend="rules", rule=rule, tokenizer="tiny") as server, connect(server) as channel:
+        stub = reward_pb2_grpc.RewardServiceStub(channel)
+        scored = await stub.Score(token_request([[5, *response]], [1]))
+    assert values(scored.scores).tolist() == [1.0]
 
 
 async def test_a_score_that_is_not_finite_is_an_error_and_never_a_number(

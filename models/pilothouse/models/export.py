@@ -86,6 +86,7 @@ def export_reward_model(
             gain=manifest.gain,
             bias=manifest.bias,
             max_sequence_tokens=manifest.max_sequence_tokens,
+            vocabulary_size=model.spec.vocabulary_size,
         )
         if out_folder.exists():
             shutil.rmtree(out_folder)

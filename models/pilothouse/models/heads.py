@@ -112,7 +112,13 @@ class ScalarModel:
         self.model.save_pretrained(folder)
         codec.save(folder)
         longest = max_sequence_tokens or self.spec.max_positions
-        return write_manifest(Path(folder), gain=self.gain, bias=self.bias, max_sequence_tokens=longest)
+        return write_manifest(
+            Path(folder),
+            gain=self.gain,
+            bias=self.bias,
+            max_sequence_tokens=longest,
+            vocabulary_size=self.spec.vocabulary_size,
+        )
 
     @property
     def spec(self) -> DecoderSpec:

@@ -44,6 +44,9 @@ class RewardManifest:
     """Longest sequence that the model scores, prompt and response together."""
     files: dict[str, str]
     """blake3 digest, hexadecimal, of every file of the model by its name."""
+    vocabulary_size: int | None = None
+    """Rows of the model's embedding: token ids are below it. It may be padded to more than the tokenizer has.
+    None where the folder does not say."""
 
     @property
     def version(self) -> str:
@@ -51,12 +54,14 @@ class RewardManifest:
         return blake3(json.dumps(self._body(), sort_keys=True).encode()).hexdigest()
 
     def _body(self) -> dict[str, Any]:
-        return {
+        body = {
             "gain": float(self.gain),
             "bias": float(self.bias),
             "max_sequence_tokens": int(self.max_sequence_tokens),
             "files": dict(sorted(self.files.items())),
         }
+        # Left out where unknown, so that folders written without it keep their version.
+        return body if self.vocabulary_size is None else body | {"vocabulary_size": self.vocabulary_size}
 
     def to_json(self) -> str:
         """Returns the text of ``reward.json``."""
@@ -64,7 +69,12 @@ class RewardManifest:
 
 
 def write_manifest(
-    folder: Path, *, gain: float = 1.0, bias: float = 0.0, max_sequence_tokens: int
+    folder: Path,
+    *,
+    gain: float = 1.0,
+    bias: float = 0.0,
+    max_sequence_tokens: int,
+    vocabulary_size: int | None = None,
 ) -> RewardManifest:
     """Writes ``reward.json`` over every file that lies in the folder now, and returns what it says.
 
@@ -73,12 +83,19 @@ def write_manifest(
         gain: Factor of the normaliser.
         bias: Offset of the normaliser.
         max_sequence_tokens: Longest sequence that the model scores.
+        vocabulary_size: Rows of the model's embedding; None where they are not known.
 
     Raises:
         UnsafeModelError: A file is a link, may hold a pickle or code, or has an unusual name.
     """
     digests = {name: file_digest(check_file(folder, name)) for name in sorted(_listed(folder))}
-    manifest = RewardManifest(gain=gain, bias=bias, max_sequence_tokens=max_sequence_tokens, files=digests)
+    manifest = RewardManifest(
+        gain=gain,
+        bias=bias,
+        max_sequence_tokens=max_sequence_tokens,
+        files=digests,
+        vocabulary_size=vocabulary_size,
+    )
     partial = folder / f".{MANIFEST}.partial"
     partial.write_text(manifest.to_json())
     os.replace(partial, folder / MANIFEST)
@@ -164,6 +181,7 @@ def _parse(path: Path) -> tuple[RewardManifest, str]:
             bias=float(body["bias"]),
             max_sequence_tokens=int(body["max_sequence_tokens"]),
             files={str(name): str(digest) for name, digest in body["files"].items()},
+            vocabulary_size=int(body["vocabulary_size"]) if "vocabulary_size" in body else None,
         )
         version = str(body["version"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

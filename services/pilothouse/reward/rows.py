@@ -25,11 +25,11 @@ class RowMaker:
         self._max_rows = max_rows
         self._max_text_characters = max_text_characters
 
-    def token_codec(self) -> TextCodec:
-        """Returns the tokenizer whose ids callers may send.
+    def vocabulary_size(self) -> int:
+        """Returns one above the largest token id that callers may send.
 
         Raises:
-            InvalidRequestError: A backend has none, or they have different ones.
+            InvalidRequestError: A backend has no tokenizer, or they have different ones.
         """
         codecs = [backend.codec for backend in self._backends]
         known = [codec for codec in codecs if codec is not None]
@@ -39,7 +39,7 @@ class RowMaker:
             )
         if len({codec.digest for codec in known}) > 1:
             raise InvalidRequestError("the parts of this scorer have different tokenizers; send texts")
-        return known[0]
+        return min(backend.vocabulary_size for backend in self._backends)
 
     def check_count(self, count: int) -> None:
         """Makes sure that a request may have so many rows.
@@ -71,7 +71,8 @@ class RowMaker:
         """Returns the rows of every backend; where text is wanted, special tokens are left out of it.
 
         Args:
-            sequences: Prompt and response joined, int32 of shape [tokens] each, ids of ``token_codec()``.
+            sequences: Prompt and response joined, int32 of shape [tokens] each, ids below
+                ``vocabulary_size()``.
             prompt_lengths: Tokens of every sequence that are the prompt.
 
         Raises:

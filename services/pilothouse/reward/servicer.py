@@ -56,11 +56,10 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
             case "texts":
                 return self._rows.from_texts(request.texts.prompts, request.texts.responses)
             case "tokens":
-                vocabulary_size = self._rows.token_codec().vocabulary_size
                 sequences = tensors.decode_sequences(
                     request.tokens.sequences,
                     name="tokens.sequences",
-                    vocabulary_size=vocabulary_size,
+                    vocabulary_size=self._rows.vocabulary_size(),
                     max_rows=self._max_batch_rows,
                 )
                 lengths = tensors.decode(

@@ -13,6 +13,9 @@ from pilothouse.models.reward_files import RewardManifest
 from pilothouse.models.text import TextCodec
 from pilothouse.tensors import Floats, Tokens
 
+EVERY_ID = 2**31
+"""One above the largest id of int32."""
+
 CHARACTERS_PER_TOKEN = 4
 """Rough figure by which the cost of a text is counted in the token budget."""
 
@@ -55,6 +58,10 @@ class Backend(ABC):
     """Version of the reward model."""
     codec: TextCodec | None = None
     """The model's tokenizer; None where it needs none and was given none."""
+    vocabulary_size: int = EVERY_ID
+    """One above the largest token id it takes: the rows of its model's embedding, which may be padded to more
+    than the tokenizer has, as the policy's is that draws the ids. Text has no limit: an id that the tokenizer
+    does not know has no text, here as in the policy service."""
     providers: tuple[str, ...] = ()
     """ONNX Runtime execution providers in use, from the session itself."""
     max_sequence_tokens: int = 0

@@ -62,6 +62,7 @@ class OnnxBackend(Backend):
         self._manifest = read_manifest(folder)
         _check_graph_files(folder, self._manifest.files)
         self.codec = TextCodec.load(folder)
+        self.vocabulary_size = self._manifest.vocabulary_size or self.codec.vocabulary_size
         self.version = self._manifest.version
         self.max_sequence_tokens = self._manifest.max_sequence_tokens
         self._buckets = buckets

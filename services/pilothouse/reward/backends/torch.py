@@ -33,6 +33,7 @@ class TorchBackend(Backend):
             torch.set_num_threads(threads)
         self._model = ScalarModel.load(folder, device=device, dtype=dtype)
         self.codec = TextCodec.load(folder)
+        self.vocabulary_size = self._model.spec.vocabulary_size
         self.version = self._manifest.version
         self.max_sequence_tokens = self._manifest.max_sequence_tokens
 

@@ -65,6 +65,8 @@ class TritonBackend(Backend):
         self._manifest = read_manifest(folder) if folder else _PLAIN
         self.reads = config.inputs
         self.codec = TextCodec.load(folder) if folder else codec
+        if self.reads == "tokens" and self.codec is not None:
+            self.vocabulary_size = self._manifest.vocabulary_size or self.codec.vocabulary_size
         self.max_sequence_tokens = self._manifest.max_sequence_tokens
         self._client = triton.InferenceServerClient(config.target)
         self.version = self._remote_version()
