@@ -15,12 +15,12 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class HttpPort:
-    """Answers GET and HEAD on three paths, one bounded request a connection."""
+    """Answers GET and HEAD on three paths, one bounded request a connection, bounded connections."""
 
     def __init__(self, is_ready: Callable[[], bool]) -> None:
         self._is_ready = is_ready
         self._server: asyncio.Server | None = None
-        self._connections = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
 
     async def start(self, host: str, port: int) -> int:
         """Listens and returns the port."""
@@ -35,22 +35,31 @@ class HttpPort:
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        self._make_room()
+        self._open[writer] = None
         try:
             async with asyncio.timeout(_MAX_REQUEST_SECONDS):
-                if self._connections > _MAX_CONNECTIONS:
-                    writer.write(_answer("503 Service Unavailable", b"too many connections\n"))
-                else:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._respond(head))
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._respond(head))
                 await writer.drain()
         except asyncio.LimitOverrunError:
             writer.write(_answer("431 Request Header Fields Too Large", b"request too large\n"))
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             pass  # the peer left or was too slow; there is nobody to tell
         finally:
-            self._connections -= 1
+            self._open.pop(writer, None)
             writer.close()
+
+    def _make_room(self) -> None:
+        """Ends the oldest connection where there are too many: who asks at once always gets an answer.
+
+        A probe sends its request as it connects. Refused instead, it would take idle connections for a dead
+        service and have it killed.
+        """
+        if len(self._open) >= _MAX_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
 
     def _respond(self, head: bytes) -> bytes:
         parts = head.split(b"\r\n", 1)[0].split(b" ")

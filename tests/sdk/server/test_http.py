@@ -73,5 +73,16 @@ async def test_a_caller_who_leaves_early_does_no_harm(serve: Serve, policy: Any)
     assert (await ask(server.http_port, get("/healthz")))[0] == 200
 
 
+async def test_idle_connections_never_keep_a_probe_from_its_answer(serve: Serve, policy: Any) -> None:
+    server = await serve(policy.add)
+    idle = [await asyncio.open_connection("127.0.0.1", server.http_port) for _ in range(200)]
+    assert await ask(server.http_port, get("/healthz")) == (200, "ok\n")
+    newest_reader, newest = idle[-1]
+    newest.write(get("/readyz"))
+    assert (await newest_reader.read()).startswith(b"HTTP/1.1 200"), "only the oldest had to go"
+    for _, writer in idle:
+        writer.close()
+
+
 async def test_the_port_can_be_left_out(serve: Serve, policy: Any) -> None:
     assert (await serve(policy.add, http_port=-1)).http_port == -1
