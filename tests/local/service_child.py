@@ -21,7 +21,8 @@ class ChildConfig(Config):
     second_server: ServerConfig = ServerConfig(http_port=-1)
     """Its second server."""
     mood: str = "good"
-    """``missing``: no model. ``die-once:FILE``: killed on the first start. ``deaf``: ignores SIGTERM."""
+    """``missing``: no model. ``die-once:FILE``: killed on the first start. ``hang-second:FILE``: the second
+    start never ends. ``deaf``: ignores SIGTERM."""
 
 
 @asynccontextmanager
@@ -34,6 +35,12 @@ async def build(config: ChildConfig) -> AsyncIterator[list[Server]]:
     if config.mood.startswith("die-once:") and not (marker := Path(config.mood[9:])).exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if config.mood.startswith("hang-second:"):
+        starts = Path(config.mood[12:])
+        with starts.open("a") as file:
+            file.write("x")
+        if starts.read_text() == "xx":
+            await asyncio.Event().wait()
     yield [Server(config.server, "first"), Server(config.second_server, "second")]
     if config.mood == "deaf":
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

@@ -1,7 +1,9 @@
 import os
 import signal
 import socket
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import grpc
@@ -166,6 +168,22 @@ def test_a_service_that_never_serves_is_given_up_after_the_time_allowed(tmp_path
     ):
         stack.start()
     assert stack.status()[0].pid is None
+
+
+def test_a_restarted_service_that_hangs_while_starting_is_killed_and_started_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = tmp_path / "starts"
+    stack = LocalStack(services=[child_service(f"hang-second:{starts}")], folder=tmp_path / "stack")
+    with stack:
+        kill(stack.status()[0].pid)
+        until(lambda: starts.read_text() == "xx")
+        late = SimpleNamespace(monotonic=lambda: time.monotonic() + 300, time=time.time)
+        monkeypatch.setattr("pilothouse.local.child.time", late)  # the time allowed has passed
+        until(lambda: [event.kind for event in stack.events].count("serving") == 2)
+    lost = [event.text for event in stack.events if event.kind == "lost"]
+    assert len(lost) == 2
+    assert lost[1].startswith("child lost (not serving after 300 s, signal 9 (SIGKILL)), restart 2 in")
 
 
 def test_a_fixed_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path) -> None:

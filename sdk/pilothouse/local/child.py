@@ -51,6 +51,7 @@ class Child:
         self._ever_served = False
         self._losses = 0
         self._start_at = 0.0
+        self._start_by = 0.0
         self._serving_since = 0.0
         self._log_start = 0
         self._detail = ""
@@ -93,6 +94,8 @@ class Child:
             self._ended(code, now)
         elif self.state == "starting" and self._has_announced():
             self._serves(now)
+        elif self._hangs(now):
+            send(self.process, signal.SIGKILL)
         elif self._probe is not None:
             self._ask(self._probe, now)
 
@@ -128,7 +131,7 @@ class Child:
             settings += ["--set", f"{end.key}.port={port}", "--set", f"{end.key}.http_port={http_port}"]
             settings += ["--set", f"{end.key}.port_file={json.dumps(str(self._port_file(end)))}"]
         self.process = spawn([*self.service.command, *settings], self.log)
-        self.state = "starting"
+        self.state, self._start_by = "starting", time.monotonic() + self._config.start_timeout_seconds
         self._emit("starting", f"{self.service.name} starting (pid {self.process.pid})")
 
     def _choose(self, end: Endpoint) -> tuple[int, int]:
@@ -167,12 +170,18 @@ class Child:
         if limit and silent >= limit and self.process is not None:
             send(self.process, signal.SIGKILL)
 
+    def _hangs(self, now: float) -> bool:
+        """Whether a restart has had its time; the first start's time is the stack's to watch."""
+        return self.state == "starting" and self._ever_served and now >= self._start_by
+
     def _ended(self, code: int, now: float) -> None:
         process, self.process = self.process, None
         assert process is not None
         send(process, signal.SIGKILL)  # whatever it may have started itself
         self._close_probe()
         how = how_it_ended(code)
+        if self._hangs(now):
+            how = f"not serving after {self._config.start_timeout_seconds:g} s, {how}"
         if self._ever_served:
             self._lost(how, now)
         elif self._attempts < _PORT_ATTEMPTS and self._lost_a_port():

@@ -18,7 +18,8 @@ class LocalConfig(Config):
     state_dir: Path = Path(".pilothouse")
     """Folder of the state file and the logs of `pilothouse up`; two stacks need two folders."""
     start_timeout_seconds: float = Field(default=300.0, gt=0)
-    """Longest wait until every service has loaded its model and is serving."""
+    """Longest wait until every service has loaded its model and is serving. A service that is started again
+    and takes longer is killed and started once more."""
     stop_timeout_seconds: float = Field(default=10.0, ge=0)
     """Time a service has to finish running calls after SIGTERM before it is killed."""
     backoff_seconds: float = Field(default=0.25, gt=0)
