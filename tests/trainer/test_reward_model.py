@@ -67,6 +67,16 @@ def test_a_run_is_not_resumed_with_other_ranks_of_the_same_answers(tmp_path: Pat
         train_reward_model(config)
 
 
+def test_a_run_is_not_resumed_with_other_prompts_to_normalise_with(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": " the film"}\n')
+    config = _config(tmp_path, checkpoint_every_steps=4, normalise_with=(prompts,), max_new_tokens=4)
+    train_reward_model(config)
+    prompts.write_text('{"prompt": " a story"}\n')
+    with pytest.raises(DivergedRunError, match=r"other settings \(data\)"):
+        train_reward_model(config)
+
+
 def test_checklist_15_one_epoch_is_the_default() -> None:
     assert RewardModelConfig().epochs == 1
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 
 from pilothouse.errors import RunInUseError
 from pilothouse.trainer.run_config import PpoRunConfig
-from pilothouse.trainer.run_dir import RunDir, changed_keys
+from pilothouse.trainer.run_dir import RunDir
 
 
 def test_a_second_trainer_is_kept_out_and_told_who_is_inside(tmp_path: Path) -> None:
@@ -38,12 +39,8 @@ def test_epochs_only_rise_and_pass_every_other_trainer(tmp_path: Path) -> None:
         assert run.take_epoch(above=3) == 9
 
 
-def test_the_effective_configuration_is_kept_and_changes_are_named(tmp_path: Path) -> None:
+def test_the_effective_configuration_is_kept(tmp_path: Path) -> None:
     with RunDir(tmp_path) as run:
-        assert run.write_config(PpoRunConfig()) == []
-        assert run.write_config(PpoRunConfig(total_steps=7)) == ["total_steps"]
-        assert run.write_config(PpoRunConfig(total_steps=7)) == []
-
-
-def test_changed_keys_are_dotted() -> None:
-    assert changed_keys({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 3}) == ["a.c", "d", "e"]
+        run.write_config(PpoRunConfig())
+        run.write_config(PpoRunConfig(total_steps=7))
+        assert json.loads(run.config_file.read_text())["total_steps"] == 7

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pilothouse.errors import ConfigError, DivergedRunError
+from pilothouse.errors import ConfigError, CorruptCheckpointError, DivergedRunError
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm
 from pilothouse.trainer.config import OptimiserConfig, SftConfig
@@ -145,7 +145,48 @@ def test_a_checkpoint_of_other_settings_is_refused_by_their_names(
     train_sft(config)
     with pytest.raises(DivergedRunError, match=r"other settings \(seed\)"):
         train_sft(config.model_copy(update={"seed": 1}))
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(DivergedRunError, match=r"other settings \(micro_batch_tokens\)"):
+        train_sft(config.model_copy(update={"micro_batch_tokens": 64}))
+    assert (tmp_path / "run" / "config.json").read_text() == before, "a refused start leaves the record alone"
     train_sft(config.model_copy(update={"seed": 1, "resume": False}))
+
+
+def test_a_checkpoint_of_other_settings_is_continued_by_who_accepts_them(
+    tmp_path: Path, demonstrations: Path
+) -> None:
+    config = _config(tmp_path / "run", demonstrations, checkpoint_every_steps=5)
+    train_sft(config)
+    steps: list[int] = []
+    accepted = config.model_copy(update={"seed": 1, "accept_changes": True})
+    train_sft(accepted, lambda done, total, metrics: steps.append(done))
+    assert steps == [21, 22, 23, 24]
+    with pytest.raises(CorruptCheckpointError, match="other parameters"):
+        train_sft(accepted.model_copy(update={"trainable_layers": 1}))
+
+
+def test_more_epochs_go_on_from_the_last_checkpoint(tmp_path: Path, demonstrations: Path) -> None:
+    config = _config(tmp_path / "run", demonstrations, checkpoint_every_steps=5)
+    train_sft(config)
+    steps: list[int] = []
+    train_sft(config.model_copy(update={"epochs": 5}), lambda done, total, metrics: steps.append(done))
+    assert steps == list(range(21, 31))
+
+
+def test_other_held_out_data_are_other_data_where_they_choose_the_weights(
+    tmp_path: Path, demonstrations: Path
+) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(demonstrations.read_text())
+    for choose_by in ("last", "loss"):
+        config = _config(
+            tmp_path / choose_by, demonstrations, evaluation_data=(held_out,), checkpoint_every_steps=5
+        )
+        train_sft(config.model_copy(update={"choose_by": choose_by}))
+    held_out.write_text("".join(demonstrations.read_text().splitlines(keepends=True)[:3]))
+    train_sft(_config(tmp_path / "last", demonstrations, evaluation_data=(held_out,)))
+    with pytest.raises(DivergedRunError, match=r"other settings \(data\)"):
+        train_sft(_config(tmp_path / "loss", demonstrations, evaluation_data=(held_out,), choose_by="loss"))
 
 
 def test_only_the_upper_layers_move_when_told_so(tmp_path: Path, demonstrations: Path) -> None:

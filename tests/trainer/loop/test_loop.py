@@ -231,6 +231,48 @@ def test_a_run_whose_checkpoints_are_all_broken_is_not_started_over(
     assert len(list(read_rows(tmp_path / "run" / "metrics.jsonl"))) == 4
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"policy": {"learning_rate": 1e-4}}, {"seed": 1}, {"rollout": {"prompts_per_step": 2}}, {"threads": 1}],
+    ids=["learning rate", "seed", "batch", "threads"],
+)
+def test_a_run_is_not_resumed_with_settings_that_decide_what_it_learns(
+    ready: Any, config: Any, cluster: Any, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    finish(ready, config(total_steps=2))
+    before = (tmp_path / "run" / "config.json").read_text()
+    epoch = cluster.policy.epoch
+    with pytest.raises(DivergedRunError, match=r"other settings \(.*ppo\.run\.accept_changes = true"):
+        finish(ready, config(**change))
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    assert cluster.policy.epoch == epoch
+    assert finish(ready, config(**change, run={"accept_changes": True})).step == 4
+    assert verify_ledger(tmp_path / "run" / "ledger.jsonl").ok
+
+
+def test_a_run_is_not_resumed_with_other_prompts_at_the_same_path(
+    ready: Any, config: Any, tmp_path: Path
+) -> None:
+    settings = config(total_steps=2)
+    finish(ready, settings)
+    (file,) = settings.rollout.prompts
+    moved = file.rename(tmp_path / "moved.jsonl")
+    assert finish(ready, config(total_steps=3, rollout={"prompts": [moved]})).step == 3
+    file.write_text(moved.read_text().replace("film", "movie"))
+    with pytest.raises(DivergedRunError, match=r"other settings \(prompts\)"):
+        finish(ready, config())
+
+
+def test_a_resumed_run_may_go_on_longer_save_more_often_and_have_wider_gates(
+    ready: Any, config: Any, watcher: Any
+) -> None:
+    finish(ready, config(total_steps=2))
+    gates = {"kl_budget_nats": 80.0}
+    run = {"checkpoint_every_steps": 1, "samples_per_step": 0}
+    finish(ready, config(total_steps=5, gates=gates, run=run, services={"wait_seconds": 9}))
+    assert watcher.starts[-1] == (2, True, 0)
+
+
 def test_a_ledger_of_another_run_is_not_continued(ready: Any, config: Any, tmp_path: Path) -> None:
     finish(ready, config())
     (tmp_path / "run" / "ledger.jsonl").unlink()

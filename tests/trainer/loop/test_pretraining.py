@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, DivergedRunError
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.pretraining import Pretraining
 
@@ -34,6 +34,18 @@ def test_a_run_learns_from_text_too(ready: Any, config: Any, watcher: Any, texts
     with ready(settings) as (loop, _control):
         loop.run()
     assert watcher.metrics[2]["loss/pretraining_avg"] > 0
+
+
+def test_a_run_is_not_resumed_with_other_texts_at_the_same_path(ready: Any, config: Any, texts: Path) -> None:
+    settings = {"pretraining_coefficient": 1.0, "pretraining": {"texts": [texts], "texts_per_step": 2}}
+    with ready(config(total_steps=1, **settings)) as (loop, _control):
+        loop.run()
+    texts.write_text(texts.read_text().replace("film", "movie"))
+    with (
+        pytest.raises(DivergedRunError, match=r"other settings \(pretraining_texts\)"),
+        ready(config(total_steps=2, **settings)),
+    ):
+        pass
 
 
 def test_a_coefficient_without_text_is_an_error(ready: Any, config: Any) -> None:

@@ -26,6 +26,8 @@ class FitConfig(Config):
     """Folder of checkpoints, ``metrics.jsonl`` and, in ``model``, the result."""
     resume: bool = True
     """Go on from the newest complete checkpoint in ``output``. False starts anew."""
+    accept_changes: bool = False
+    """Go on from it although settings or data have changed that decide what is learned."""
     seed: int = Field(default=0, ge=0)
     """Decides the order of the data and fresh weights."""
     epochs: int = Field(default=1, ge=1)
@@ -33,7 +35,7 @@ class FitConfig(Config):
     batch_size: int = Field(default=16, ge=1)
     """Records of one optimiser step."""
     micro_batch_tokens: int = Field(default=2048, ge=1)
-    """Tokens of one forward and backward pass; bounds memory, never changes the result."""
+    """Tokens of one forward and backward pass; bounds memory, changes the result by rounding only."""
     max_sequence_tokens: int = Field(default=512, ge=2)
     """Longest record; see ``overlong``."""
     overlong: Literal["drop", "truncate"] = "drop"

@@ -11,21 +11,23 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
-from pilothouse.errors import ConfigError, DivergedRunError
+from pilothouse.errors import ConfigError, CorruptCheckpointError
 from pilothouse.trainer.checkpoint import Checkpoint, CheckpointStore
 from pilothouse.trainer.durable import append_rows, cut_torn_line, keep_rows_until, to_json, write_atomic
 from pilothouse.trainer.fit_config import FitConfig
+from pilothouse.trainer.identity import Identity, check_identity, identity
 from pilothouse.trainer.interrupts import deferred_interrupt
 from pilothouse.trainer.ppo.optimiser import Optimiser, learning_rate
 from pilothouse.trainer.ppo.ragged import OneRank
 from pilothouse.trainer.progress import Progress, silent
 
-# Settings that may change between two parts of one run. The data are compared by their digest.
-_NO_IDENTITY = {"output", "resume", "data", "evaluation_data", "normalise_with", "device", "threads"} | {
+_MAY_CHANGE = {"output", "resume", "accept_changes", "epochs", "checkpoint_every_steps"} | {
     "evaluate_every_steps",
-    "checkpoint_every_steps",
-    "micro_batch_tokens",
+    "data",  # what the files hold is in the task's digest
+    "evaluation_data",
+    "normalise_with",
 }
+"""Settings that may change between two parts of one run, see `pilothouse.trainer.identity`."""
 
 Metrics = dict[str, float]
 """Values by TRL's names."""
@@ -42,7 +44,7 @@ class Task:
     lengths: Sequence[int]
     """Tokens of every record."""
     digest: str
-    """Of the data, so that a resume notices other data."""
+    """Of the data that decide the result, so that a resume notices others."""
     backward: Callable[[list[int]], Metrics]
     """Adds the gradients of one batch, given as record numbers; returns its metrics, ``loss`` among them."""
     evaluate: Callable[[], Metrics] | None = None
@@ -76,6 +78,7 @@ class Fit:
             KeyboardInterrupt: The user asked for the end; a checkpoint was written before.
             NonFiniteLossError: A gradient is NaN or infinite.
             DivergedRunError: The checkpoint belongs to other settings or data.
+            CorruptCheckpointError: It belongs to another model.
         """
         step, metrics = self._resume(), Metrics()
         with deferred_interrupt() as interrupt:
@@ -134,10 +137,10 @@ class Fit:
             for name, parameter in self._task.parameters.items():
                 parameter.copy_(tensors[name])
 
-    def _identity(self) -> dict[str, Any]:
-        """Returns what must be the same for a checkpoint to be continued."""
-        settings = self._config.model_dump(mode="json", exclude=_NO_IDENTITY)
-        return settings | {"data": self._task.digest, "task": self._task.name}
+    def _identity(self) -> Identity:
+        # Where weights are chosen by their evaluation, when that happens decides the result.
+        kept = set() if self._task.choose is None else {"evaluate_every_steps"}
+        return identity(self._config, _MAY_CHANGE - kept, data=self._task.digest, task=self._task.name)
 
     def _save(self, step: int) -> None:
         def write(folder: Path) -> None:
@@ -151,30 +154,40 @@ class Fit:
                 save(self._best[1], folder / "best.safetensors")
 
         best = None if self._best is None else self._best[0]
-        state = {"step": step, "tokens": self._tokens, "best": best, "identity": self._identity()}
+        state = {"step": step, "tokens": self._tokens, "best": best, "identity": dict(self._identity())}
         self._store.save(step, state, write)
 
     def _resume(self) -> int:
         """Restores the newest checkpoint and returns its step; 0 without one."""
-        write_atomic(self._config.output / "config.json", to_json(self._config.model_dump(mode="json")))
-        cut_torn_line(self._metrics_file)
         checkpoint = self._store.latest() if self._config.resume else None
         if checkpoint is not None:
             self._load(checkpoint)
+        write_atomic(self._config.output / "config.json", to_json(self._config.model_dump(mode="json")))
+        cut_torn_line(self._metrics_file)
         step = checkpoint.step if checkpoint else 0
         self._store.forget_after(step)  # a later one would outlive those that are now written
         keep_rows_until(self._metrics_file, step)
         return step
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        state, identity = checkpoint.state, self._identity()
-        if changed := sorted(key for key in identity if state["identity"].get(key) != identity[key]):
-            raise DivergedRunError(
-                f"{checkpoint.folder} was written with other settings ({', '.join(changed)}); restore them, "
-                "choose another output folder, or start anew with resume = false"
+        check_identity(
+            checkpoint,
+            self._identity(),
+            accept=self._config.accept_changes,
+            flag=f"{self._task.name}.accept_changes",
+            anew="choose another output folder, start anew with resume = false",
+        )
+        state, load = checkpoint.state, safetensors.torch.load_file
+        weights = load(checkpoint.folder / "weights.safetensors")
+        parameters = self._task.parameters
+        if {name: t.shape for name, t in weights.items()} != {
+            name: p.shape for name, p in parameters.items()
+        }:
+            raise CorruptCheckpointError(
+                f"{checkpoint.folder} holds other parameters than those that learn now; restore model and "
+                "trainable_layers, or start anew with resume = false"
             )
-        load = safetensors.torch.load_file
-        self._restore(load(checkpoint.folder / "weights.safetensors"))
+        self._restore(weights)
         self._optimiser.load_state(load(checkpoint.folder / "optimiser.safetensors"))
         self._tokens = int(state["tokens"])
         if state["best"] is not None:

@@ -13,6 +13,7 @@ from pilothouse.models.text import TextCodec
 from pilothouse.trainer.checkpoint import CheckpointStore
 from pilothouse.trainer.control import RunControl, Saved, StepAbandoned, StopSignals
 from pilothouse.trainer.durable import append_rows
+from pilothouse.trainer.identity import Identity
 from pilothouse.trainer.learner_files import write_learner
 from pilothouse.trainer.ledger import Ledger, batch_digest
 from pilothouse.trainer.metrics import CHECKPOINT_SECONDS, VERSION, MetricsLog
@@ -82,6 +83,8 @@ class Record:
     ledger: Ledger
     metrics: MetricsLog
     checkpoints: CheckpointStore
+    identity: Identity
+    """What a checkpoint is bound to."""
 
 
 class PpoLoop:
@@ -186,6 +189,7 @@ class PpoLoop:
             "epoch": crew.learner.epoch,
             "version": crew.learner.updates,
             "cursor": crew.cursor.state() | {"next_draw": self._next_draw},
+            "identity": dict(self._record.identity),
         }
         folder = self._record.checkpoints.save(
             step, state, lambda target: write_learner(target, crew.learner, crew.codec), score=self._score

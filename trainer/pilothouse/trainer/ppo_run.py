@@ -13,6 +13,7 @@ from pilothouse.trainer.clients import Clients
 from pilothouse.trainer.control import RunControl, StopSignals
 from pilothouse.trainer.data.encode import EncodedPrompt, encode_prompts
 from pilothouse.trainer.data.records import read_prompts
+from pilothouse.trainer.identity import check_identity, identity
 from pilothouse.trainer.learner_files import load_models
 from pilothouse.trainer.ledger import Ledger
 from pilothouse.trainer.loop import Crew, Observer, PpoLoop, Record, RunResult
@@ -31,6 +32,18 @@ from pilothouse.trainer.servicer import serving
 
 _log = structlog.get_logger(__name__)
 
+_MAY_CHANGE: dict[str, bool | set[str]] = {
+    "total_steps": True,
+    "gates": True,
+    "run": True,
+    "services": True,
+    "server": True,
+    "publish": {"read_back_tolerance_nats", "probes", "max_probe_tokens"},
+    "rollout": {"prompts"},  # what the files hold has a digest
+    "pretraining": {"texts"},
+}
+"""Settings that may change between two parts of one run, see `pilothouse.trainer.identity`."""
+
 
 def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult:
     """Runs online PPO to its end, going on from the newest checkpoint if there is one.
@@ -44,7 +57,7 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
     Raises:
         ConfigError: A setting cannot work.
         RunInUseError: Another process writes to the run directory.
-        DivergedRunError: The run directory's parts do not belong together.
+        DivergedRunError: The run directory's parts do not belong together, or not to these settings and data.
         RunStoppedError: A gate ended the run.
         UnavailableError: A service did not come back; nothing is lost.
     """
@@ -87,10 +100,15 @@ def prepared(
             f"no checkpoint in {run_dir.checkpoints_folder} can be read (the log says why); restore one, or "
             "move the folder of the run away to start again from nothing"
         )
-    if changed := run_dir.write_config(config):
-        _log.warning("settings differ from those the run had before", keys=changed)
     policy, value = load_models(config, checkpoint.folder if checkpoint else None)
     cursor = PromptCursor(load_prompts(config, policy.codec), config.seed)
+    pretraining = Pretraining.load(config, policy.codec) if config.pretraining_coefficient else None
+    texts = pretraining.digest if pretraining else ""
+    now = identity(config, _MAY_CHANGE, prompts=cursor.digest, pretraining_texts=texts)
+    if checkpoint:
+        anew = "choose another run.name"
+        check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
+    run_dir.write_config(config)
     learner = PpoLearner(policy, value, config)
     patience = clients.patience(config.services, observer.on_wait)
     learner.epoch = run_dir.take_epoch(above=patience.call("policy", clients.policy.model).epoch)
@@ -99,13 +117,15 @@ def prepared(
         Ledger(run_dir.ledger_file) as ledger,
         MetricsLog(run_dir.metrics_file, tensorboard=tensorboard) as metrics,
     ):
-        record = Record(run_dir=run_dir, ledger=ledger, metrics=metrics, checkpoints=checkpoints)
+        record = Record(
+            run_dir=run_dir, ledger=ledger, metrics=metrics, checkpoints=checkpoints, identity=now
+        )
         redone = restore(config, record, checkpoint, learner, cursor)
         observer.on_start(learner.updates, config.total_steps, checkpoint is not None, redone)
         control.restored(learner.updates, metrics.rows(), epoch=learner.epoch)
         saved = (run_dir.relative(checkpoint.folder), checkpoint.step) if checkpoint else None
         control.update(checkpoint=saved[0] if saved else "")
-        with closing(_crew(config, clients, patience, learner, cursor, ledger)) as crew:
+        with closing(_crew(config, clients, patience, learner, cursor, pretraining, ledger)) as crew:
             yield PpoLoop(
                 config, crew, record, control=control, signals=signals, observer=observer, saved=saved
             )
@@ -117,6 +137,7 @@ def _crew(
     patience: Patience,
     learner: PpoLearner,
     cursor: PromptCursor,
+    pretraining: Pretraining | None,
     ledger: Ledger,
 ) -> Crew:
     publisher = Publisher(
@@ -138,14 +159,13 @@ def _crew(
         publisher=publisher,
         ledger=ledger,
     )
-    codec = learner.policy.model.codec
     return Crew(
         learner=learner,
         rollouts=SyncRollouts(workshop) if config.rollout.mode == "sync" else AsyncRollouts(workshop),
         publisher=publisher,
         cursor=cursor,
-        codec=codec,
-        pretraining=Pretraining.load(config, codec) if config.pretraining_coefficient else None,
+        codec=learner.policy.model.codec,
+        pretraining=pretraining,
     )
 
 

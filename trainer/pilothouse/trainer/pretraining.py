@@ -19,6 +19,8 @@ class Pretraining:
     def __init__(self, texts: list[EncodedPrompt], *, seed: int, per_step: int) -> None:
         self._cursor = PromptCursor(texts, seed + _SHIFT)
         self._per_step = per_step
+        self.digest = self._cursor.digest
+        """Of the texts, which belong to a run's identity."""
 
     @classmethod
     def load(cls, config: PpoRunConfig, codec: TextCodec) -> Self:

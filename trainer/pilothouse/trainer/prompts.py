@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from pilothouse.errors import DivergedRunError, InvalidDataError
+from pilothouse.errors import InvalidDataError
 from pilothouse.tensors import Tokens
 from pilothouse.trainer.data.encode import EncodedPrompt
 
@@ -53,7 +53,8 @@ class PromptCursor:
             raise InvalidDataError("there are no prompts to draw; give a file with at least one record")
         self._prompts = prompts
         self._seed = seed
-        self._digest = prompts_digest(prompts)
+        self.digest = prompts_digest(prompts)
+        """Of the prompts, which belong to a run's identity."""
         self._pass_order = lru_cache(maxsize=2)(self._shuffle)
         self.next_draw = 0
         """Number of the next draw."""
@@ -69,20 +70,10 @@ class PromptCursor:
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""
-        return {"next_draw": self.next_draw, "prompts_digest": self._digest, "seed": self._seed}
+        return {"next_draw": self.next_draw}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes to where ``state`` was taken.
-
-        Raises:
-            DivergedRunError: The prompts or the seed are not those of the checkpoint.
-        """
-        for key, mine, what in (("prompts_digest", self._digest, "prompts"), ("seed", self._seed, "seed")):
-            if state[key] != mine:
-                raise DivergedRunError(
-                    f"the {what} changed since the checkpoint ({state[key]} became {mine}), so the order of "
-                    f"draws would too; restore the {what} or start a new run"
-                )
+        """Goes to where ``state`` was taken."""
         self.next_draw = int(state["next_draw"])
 
     def _at(self, number: int) -> Draw:

@@ -30,7 +30,7 @@ def restore(
         Steps that were taken after the checkpoint, and are taken again.
 
     Raises:
-        DivergedRunError: The ledger does not reach the checkpoint, or prompts or seed have changed.
+        DivergedRunError: The ledger does not reach the checkpoint.
         CorruptCheckpointError: The checkpoint does not fit models or settings.
     """
     run_dir, step = record.run_dir, checkpoint.step if checkpoint else 0

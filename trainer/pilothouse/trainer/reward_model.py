@@ -65,7 +65,7 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
         normalise(model, samples, config.micro_batch_tokens)
     held_out = _read(config.evaluation_data, config, start) if config.evaluation_data else []
     found: list[PairAccuracy] = []  # before the last normalisation: confidence is that of the trained loss
-    metrics = Fit(config, _task(config, model, items, held_out, found)).run(progress)
+    metrics = Fit(config, _task(config, model, items, held_out, samples, found)).run(progress)
     normalise(model, samples, config.micro_batch_tokens)
     with replace_folder(config.output / "model") as folder:
         manifest = model.save(folder, start.codec, max_sequence_tokens=config.max_sequence_tokens)
@@ -80,6 +80,7 @@ def _task(
     model: ScalarModel,
     items: Rankings,
     held_out: Rankings,
+    samples: Sequence[Tokens],
     found: list[PairAccuracy],
 ) -> Task:
     """Returns the task; every evaluation is also appended to ``found``, the last after the last step."""
@@ -89,11 +90,12 @@ def _task(
         found.append(accuracy)
         return {"eval_accuracy": accuracy.overall.mean, "eval_margin": accuracy.margin}
 
+    rankings = [(*item.sequences, np.array(item.ranks)) for item in items]
     return Task(
         name="reward_model",
         parameters=as_parameters(dict(model.model.named_parameters())),
         lengths=[sum(len(row) for row in item.sequences) for item in items],
-        digest=data_digest([(*item.sequences, np.array(item.ranks)) for item in items]),
+        digest=data_digest([*rankings, samples] if config.normalise_with else rankings),
         backward=lambda rows: backward(config, model, [items[row] for row in rows]),
         evaluate=evaluate if held_out else None,
     )

@@ -23,6 +23,9 @@ class RunConfig(Config):
     """Folder that holds run directories; this one is ``folder/name``."""
     resume: bool = True
     """Go on from the newest complete checkpoint. False: refuse a run directory that has one."""
+    accept_changes: bool = False
+    """Go on from it although settings or data have changed that decide what is learned. The models are those
+    of the checkpoint all the same."""
     checkpoint_every_steps: int = Field(default=10, ge=1)
     """Steps between checkpoints; one more is written at the end and on every stop."""
     keep_last: int = Field(default=2, ge=1)

@@ -17,15 +17,11 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import structlog
+from typing import Self
 
 from pilothouse.config import Config
 from pilothouse.errors import RunInUseError
 from pilothouse.trainer.durable import to_json, write_atomic
-
-_log = structlog.get_logger(__name__)
 
 
 class RunDir:
@@ -65,16 +61,9 @@ class RunDir:
         """Returns a path inside the run directory as status and clients name it."""
         return path.relative_to(self.folder).as_posix()
 
-    def write_config(self, config: Config) -> list[str]:
-        """Writes the effective configuration.
-
-        Returns:
-            Dotted keys whose values differ from those the run had before; empty for a new run.
-        """
-        new = config.model_dump(mode="json")
-        old = json.loads(self.config_file.read_text()) if self.config_file.exists() else new
-        write_atomic(self.config_file, to_json(new))
-        return changed_keys(old, new)
+    def write_config(self, config: Config) -> None:
+        """Writes the effective configuration."""
+        write_atomic(self.config_file, to_json(config.model_dump(mode="json")))
 
     def take_epoch(self, above: int) -> int:
         """Returns a fencing epoch above every one of this run and ``above``, durable before it is used."""
@@ -94,15 +83,3 @@ class RunDir:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
-
-
-def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Returns the dotted keys, sorted, whose values differ between two nested configurations."""
-    changed = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            changed += changed_keys(before, after, f"{prefix}{key}.")
-        elif before != after:
-            changed.append(f"{prefix}{key}")
-    return changed

@@ -60,6 +60,7 @@ def _task(config: SftConfig, model: CausalLM) -> Task:
             metrics["eval_reward"] = _mean_reward(config, model, reward, held_out)
         return metrics
 
+    deciding = items if config.choose_by == "last" else [*items, *held_out]
     choose = {
         "last": None,
         "loss": lambda found: -found["eval_loss"],
@@ -69,7 +70,7 @@ def _task(config: SftConfig, model: CausalLM) -> Task:
         name="sft",
         parameters=as_parameters(dict(model.model.named_parameters())),
         lengths=[len(item.tokens) for item in items],
-        digest=data_digest([(item.tokens, np.array([item.prompt_length])) for item in items]),
+        digest=data_digest([(item.tokens, np.array([item.prompt_length])) for item in deciding]),
         backward=lambda rows: backward(model, [items[row] for row in rows], config.micro_batch_tokens),
         evaluate=evaluate if held_out else None,
         choose=choose[config.choose_by],
