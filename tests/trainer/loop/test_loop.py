@@ -11,11 +11,13 @@ from pilothouse.errors import (
     DivergedRunError,
     FencedError,
     LogprobGapError,
+    NonFiniteWeightsError,
     ReadBackError,
     ScoringFailedError,
     UnavailableError,
     VersionMixError,
 )
+from pilothouse.trainer.checkpoint import CheckpointStore
 from pilothouse.trainer.durable import read_rows
 from pilothouse.trainer.ledger_report import verify_ledger
 from pilothouse.trainer.metrics import GAUGES
@@ -185,6 +187,72 @@ def test_a_service_that_stays_away_ends_the_run_with_everything_saved(
     assert watcher.starts[-1] == (3, True, 0), "nothing had to be redone"
     assert learned(tmp_path / "unbroken") == learned(tmp_path / "broken")
     assert verify_ledger(tmp_path / "broken" / "ledger.jsonl").ok
+
+
+@pytest.mark.parametrize(
+    ("service", "error"),
+    [("reward", ScoringFailedError), ("reference", VersionMixError), ("weights", FencedError)],
+)
+def test_an_error_before_the_learner_has_begun_ends_the_run_with_everything_saved(
+    ready: Any, config: Any, cluster: Any, watcher: Any, tmp_path: Path, service: str, error: Any
+) -> None:
+    finish(ready, config(run={"name": "unbroken"}))
+    watcher.after[3] = lambda: getattr(cluster, service).failures.append(error("broken"))
+    with ready(config(run={"name": "broken"})) as (loop, control):
+        with pytest.raises(error, match="broken"):
+            loop.run()
+        assert control.status.checkpoint == "checkpoints/step_00000003"
+    watcher.after.clear()
+    finish(ready, config(run={"name": "broken"}))
+    assert watcher.starts[-1] == (3, True, 0), "nothing had to be redone"
+    assert learned(tmp_path / "unbroken") == learned(tmp_path / "broken")
+    report = verify_ledger(tmp_path / "broken" / "ledger.jsonl")
+    assert report.ok, report.problems
+    assert report.superseded_steps == 0
+
+
+def test_a_display_that_fails_loses_no_step(ready: Any, config: Any, watcher: Any) -> None:
+    def fail() -> None:
+        raise RuntimeError("no terminal")
+
+    watcher.after[3] = fail
+    with pytest.raises(RuntimeError, match="no terminal"):
+        finish(ready, config())
+    finish(ready, config())
+    assert watcher.starts[-1] == (3, True, 0)
+
+
+@pytest.mark.parametrize("where", ["amid learning", "in the weights"])
+def test_a_learner_that_is_not_sound_is_not_saved(
+    ready: Any, config: Any, cluster: Any, watcher: Any, tmp_path: Path, where: str
+) -> None:
+    def break_it() -> None:
+        if where == "amid learning":
+            cluster.policy.offset = 0.05
+        else:
+            cluster.weights.failures.append(NonFiniteWeightsError("NaN"))
+
+    watcher.after[3] = break_it
+    with pytest.raises((LogprobGapError, NonFiniteWeightsError)):
+        finish(ready, config(publish={"read_back_tolerance_nats": 1.0}))
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")) == [
+        "step_00000002"
+    ]
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_hide_what_ended_the_run(
+    ready: Any, config: Any, cluster: Any, watcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no space left")
+
+    def break_both() -> None:
+        cluster.reward.failures.append(ScoringFailedError("broken"))
+        monkeypatch.setattr(CheckpointStore, "save", full)
+
+    watcher.after[3] = break_both
+    with pytest.raises(ScoringFailedError, match="broken"):
+        finish(ready, config())
 
 
 def test_a_gate_ends_the_run_and_the_last_checkpoint_stays(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse.errors import UnavailableError
+from pilothouse.errors import ScoringFailedError, UnavailableError
 from pilothouse.trainer.ledger_report import verify_ledger
 
 
@@ -64,6 +64,22 @@ def test_a_policy_lost_amid_a_batch_costs_no_sample(
     assert report.ok, report.problems
     assert report.steps == 5
     assert report.trained >= 20
+
+
+def test_an_error_in_a_rollout_that_runs_ahead_loses_no_step(
+    ready: Any, config: Any, cluster: Any, watcher: Any, tmp_path: Path
+) -> None:
+    rarely = {"checkpoint_every_steps": 100}
+    watcher.after[3] = lambda: cluster.reward.failures.append(ScoringFailedError("broken"))
+    with pytest.raises(ScoringFailedError, match="broken"):
+        run(ready, config, total_steps=8, run=rarely)
+    watcher.after.clear()
+    run(ready, config, total_steps=8, run=rarely)
+    assert watcher.starts[-1][0] >= 3
+    assert watcher.starts[-1][2] == 0, "nothing had to be redone"
+    report = verify_ledger(tmp_path / "run" / "ledger.jsonl")
+    assert report.ok, report.problems
+    assert (report.steps, report.in_flight) == (8, 0)
 
 
 def test_a_resumed_async_run_draws_ahead_again(ready: Any, config: Any, tmp_path: Path) -> None:

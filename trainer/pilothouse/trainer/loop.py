@@ -8,7 +8,7 @@ from typing import Literal
 
 import structlog
 
-from pilothouse.errors import UnavailableError
+from pilothouse.errors import NonFiniteWeightsError
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.checkpoint import CheckpointStore
 from pilothouse.trainer.control import RunControl, Saved, StepAbandoned, StopSignals
@@ -121,13 +121,15 @@ class PpoLoop:
         self._next_draw = crew.cursor.next_draw
         self._score: float | None = None
         self._saved = saved
+        self._between_steps = True
+        """Whether learner and record stand at the end of the same step."""
 
     def run(self) -> RunResult:
         """Takes all steps that are left.
 
         Raises:
-            RunStoppedError: A gate ended the run; the last checkpoint is the one before.
-            UnavailableError: A service did not come back; the state of the last finished step was saved.
+            PilothouseError: A gate ended the run, or a service did not come back or refused. Unless that was
+                amid learning, the state of the last finished step was saved.
         """
         try:
             return self._run()
@@ -144,8 +146,10 @@ class PpoLoop:
             self._show_version()
             rollout = crew.rollouts.collect()
         batch = as_batch(rollout.samples)
+        texts = crew.pretraining.of_step(number) if crew.pretraining else ()
         learning = time.perf_counter()
-        metrics = crew.learner.step(batch, crew.pretraining.of_step(number) if crew.pretraining else ())
+        self._between_steps = False
+        metrics = crew.learner.step(batch, texts)
         record.ledger.trained(number, batch.sample_ids, version=number - 1, digest=_digest(batch))
         self._commit(number, rollout)
         metrics |= rollout.metrics | {
@@ -165,8 +169,8 @@ class PpoLoop:
                     self.save()
         except StepAbandoned:
             _log.info("step abandoned; nothing was learned from it", step=self._crew.learner.updates + 1)
-        except UnavailableError:
-            self._settle("service lost")
+        except Exception as error:
+            self._rescue(error)
             raise
         folder, step = self._settle("ended")
         finished = step >= total
@@ -219,6 +223,19 @@ class PpoLoop:
             crew.cursor.next_draw = self._next_draw
         return self.save()
 
+    def _rescue(self, error: Exception) -> None:
+        """Saves the last finished step on the way out; must not hide the error that ends the run.
+
+        Not amid a step, where the learner has half moved; not where its own weights are the error.
+        """
+        sound = self._between_steps and not isinstance(error, NonFiniteWeightsError)
+        if not sound or self._crew.learner.updates == 0:
+            return
+        try:
+            self._settle("failed")
+        except Exception:
+            _log.exception("the last finished step could not be saved", step=self._crew.learner.updates)
+
     def _note(self, step: int, metrics: dict[str, float], samples: Sequence[Sample]) -> None:
         run = self._config.run
         self._score = metrics.get(run.best_metric)
@@ -228,6 +245,7 @@ class PpoLoop:
             chosen = samples[: run.samples_per_step]
             rows = [table_row(step, sample, decode(sample.answer.draw.tokens)) for sample in chosen]
             append_rows(self._record.run_dir.samples_file, rows)
+        self._between_steps = True
         self._control.add_row(step, metrics)
         self._observer.on_step(step, metrics, samples)
 
