@@ -29,9 +29,11 @@ class HttpPort:
         return bound
 
     async def stop(self) -> None:
-        """Stops listening."""
+        """Stops listening and ends what is open: from Python 3.12 on, the wait is for that too."""
         if self._server is not None:
             self._server.close()
+            for writer in self._open:
+                writer.transport.abort()
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,7 +47,7 @@ class HttpPort:
         except asyncio.LimitOverrunError:
             writer.write(_answer("431 Request Header Fields Too Large", b"request too large\n"))
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-            pass  # the peer left or was too slow; there is nobody to tell
+            writer.transport.abort()  # the peer left or was too slow; there is nobody to tell
         finally:
             self._open.pop(writer, None)
             writer.close()

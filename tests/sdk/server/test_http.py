@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -82,6 +83,19 @@ async def test_idle_connections_never_keep_a_probe_from_its_answer(serve: Serve,
     assert (await newest_reader.read()).startswith(b"HTTP/1.1 200"), "only the oldest had to go"
     for _, writer in idle:
         writer.close()
+
+
+async def test_a_stopping_server_does_not_wait_for_idle_connections(
+    serve: Serve, policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pilothouse.server.http._MAX_REQUEST_SECONDS", 1000.0)
+    server = await serve(policy.add)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+    assert await ask(server.http_port, get("/healthz")) == (200, "ok\n")  # so the idle one is accepted too
+    await server.abort()
+    with suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_the_port_can_be_left_out(serve: Serve, policy: Any) -> None:
