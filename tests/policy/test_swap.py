@@ -7,56 +7,14 @@ import pytest
 import torch
 
 from pilothouse.models.decoder import DecoderWeights, hidden_states, logits
-from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.packed import pack, packed_attention
 from pilothouse.policy.engine import PolicyEngine
-from pilothouse.policy.requests import Completed, Update, Version
+from pilothouse.policy.requests import Completed, Span, Update, Version
 from pilothouse.policy.sampling import Sampling
 from pilothouse.tensors import Tokens
 
 from .conftest import ARCHITECTURES, engine_weights, make_engine, model_of, random_prompts, request_of
-
-
-class History:
-    """Attention of one new position over all kept from before: the plainest cache there is."""
-
-    def __init__(self, weights: DecoderWeights) -> None:
-        self.spec = weights.spec
-        self.keys: list[list[torch.Tensor]] = [[] for _ in weights.layers]
-        self.values: list[list[torch.Tensor]] = [[] for _ in weights.layers]
-
-    def __call__(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
-        self.keys[layer].append(key[0])
-        self.values[layer].append(value[0])
-        window = self.spec.layers[layer].window or len(self.keys[layer])
-        groups = self.spec.heads // self.spec.kv_heads
-        keys = torch.stack(self.keys[layer][-window:]).repeat_interleave(groups, 1)  # [N, H, D]
-        values = torch.stack(self.values[layer][-window:]).repeat_interleave(groups, 1)
-        shares = (torch.einsum("hd,nhd->hn", query[0], keys) * self.spec.attention_scale).softmax(-1)
-        return torch.einsum("hn,nhd->hd", shares, values).reshape(1, -1)
-
-
-def mixed_oracle(versions: dict[Version, DecoderWeights], prompt: Tokens, completed: Completed) -> np.ndarray:
-    """Returns log-probs when every position's keys and values stay those of the version that computed it.
-
-    The prompt and every token but the newest are computed by the version that samples the token after them.
-    """
-    whole = np.concatenate([prompt, completed.tokens])
-    by_position = [completed.spans[0].version] * (len(prompt) - 1)
-    for span in completed.spans:
-        by_position += [span.version] * (span.end - span.start)
-    history = History(next(iter(versions.values())))
-    found = []
-    for position, version in enumerate(by_position):
-        weights = versions[version]
-        hidden = hidden_states(
-            weights, torch.tensor(whole[position : position + 1]).long(), torch.tensor([position]), history
-        )
-        if position >= len(prompt) - 1:
-            found.append(float(logits(weights, hidden)[0].log_softmax(0)[int(whole[position + 1])]))
-    return np.array(found)
+from .oracle import mixed_oracle, plain_oracle
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -115,13 +73,8 @@ def test_recompute_equals_a_plain_forward_of_the_new_model(
     completions = run_with_swaps(engine, versions, prompts, recompute=True)
     assert sum(len(entry.spans) > 1 for entry in completions) >= 5
     for entry in completions:
-        prompt = prompts[entry.prompt_index]
-        whole = np.concatenate([prompt, entry.tokens])
-        for span in entry.spans:
-            plain = response_logprobs(versions[span.version], [whole], [len(prompt)]).numpy()
-            np.testing.assert_allclose(
-                entry.logprobs[span.start : span.end], plain[span.start : span.end], atol=1e-4
-            )
+        expected = plain_oracle(versions, prompts[entry.prompt_index], entry)
+        np.testing.assert_allclose(entry.logprobs, expected, atol=1e-4)
 
 
 def test_the_oracle_itself_equals_a_plain_forward_without_swaps(
@@ -134,8 +87,6 @@ def test_the_oracle_itself_equals_a_plain_forward_without_swaps(
     hidden = hidden_states(weights, batch.tokens, batch.positions, packed_attention(weights.spec, batch))
     plain = logits(weights, hidden).log_softmax(-1)[len(prompt) - 1 : -1]
     expected = plain.gather(1, torch.tensor(answer).long()[:, None])[:, 0].detach().numpy()
-    from pilothouse.policy.requests import Span
-
     completed = Completed(
         0,
         0,

@@ -5,7 +5,6 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Generator
-from itertools import pairwise
 
 import grpc
 import ml_dtypes
@@ -30,7 +29,7 @@ from pilothouse.v1 import policy_pb2, weights_pb2
 
 from .conftest import generate
 from .pushing import arrays_of, as_bfloat16, begin_request, chunks, payload, sign, state_of, stream
-from .served import Service, generate_request, reason_of, serving
+from .served import Service, reason_of, serving
 
 PROBES = [np.array([5, 9, 77, 3], dtype=np.int32), np.array([8, 8], dtype=np.int32)]
 
@@ -454,32 +453,6 @@ async def test_probes_that_cannot_be_scored_are_refused_before_the_swap(
     )
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert await service.version() == (0, 0)
-
-
-async def test_pushes_during_generation_mark_every_token_with_its_version(service: Service) -> None:
-    request = generate_request(
-        [np.array([5 + index], dtype=np.int32) for index in range(32)],
-        stream_tokens=True,
-        max_new_tokens=120,
-        ignore_eos=True,
-    )
-    completions: list[policy_pb2.Completion] = []
-    version = 0
-    async for event in service.policy.Generate(request):
-        if event.HasField("completion"):
-            completions.append(event.completion)
-        elif version < 3:
-            version += 1
-            await service.push(arrays_of("llama-tied", version), version=version)
-    assert len(completions) == 32
-    assert any(len(entry.version_spans) > 1 for entry in completions)
-    for entry in completions:
-        spans = [(span.start, span.end) for span in entry.version_spans]
-        assert spans[0][0] == 0
-        assert spans[-1][1] == 120
-        assert all(one[1] == two[0] for one, two in pairwise(spans))
-        versions = [(span.epoch, span.version) for span in entry.version_spans]
-        assert versions == sorted(set(versions))
 
 
 async def test_random_flips_never_get_through(service: Service) -> None:
