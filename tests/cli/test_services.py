@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
+from tests.models.codecs import bos_codec
 
 from pilothouse.cli.exits import Exit
 
@@ -85,6 +86,13 @@ def test_logprobs_of_a_text_equal_those_of_its_tokens(run: Run, up: Path, tmp_pa
     assert again == text
     assert len(text["logprobs"]) == len(text["tokens"]) - text["prompt_length"]
     assert all(value < 0 for value in text["logprobs"])
+
+
+def test_a_tokenizer_that_adds_bos_puts_it_before_the_prompt_only(run: Run, up: Path, tmp_path: Path) -> None:
+    bos_codec().save(tmp_path)
+    row = run("logprobs", "the film", " was good", "--tokenizer", tmp_path, "--config", up, "--json").rows[0]
+    assert row["tokens"].count(bos_codec().bos_id) == 1
+    assert row["tokens"][row["prompt_length"] :] == bos_codec().encode_answer(" was good")[:-1].tolist()
 
 
 def test_policy_and_reference_agree_before_any_push(run: Run, up: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.codecs import bos_codec
 from transformers import AutoTokenizer
 
 from pilothouse.errors import ConfigError, InvalidRequestError, ModelNotFoundError
@@ -58,6 +59,14 @@ def test_the_tiny_tokenizer_fills_the_models_vocabulary() -> None:
 
 def test_special_tokens_are_left_out_of_the_text() -> None:
     assert CODEC.decode([*CODEC.encode("good"), CODEC.eos_id, CODEC.pad_id]) == "good"
+
+
+def test_an_answer_ends_in_eos_and_has_no_bos_of_its_own() -> None:
+    codec = bos_codec()
+    assert codec.encode(" good").tolist() == [codec.bos_id, *CODEC.encode(" good")]
+    answer = codec.encode_answer(" good")
+    assert answer.tolist() == [*CODEC.encode(" good"), codec.eos_id]
+    assert answer.dtype == "int32"
 
 
 def test_transformers_reads_what_was_saved_the_same_way(folder: Path) -> None:

@@ -88,6 +88,14 @@ class TextCodec:
         """
         return np.asarray(self._tokenizer.encode(text, add_special_tokens=special_tokens).ids, dtype=np.int32)
 
+    def encode_answer(self, text: str) -> Tokens:
+        """Returns the token ids of an answer and the EOS that ends it, int32 of shape [tokens].
+
+        An answer goes on where its prompt ends: what the tokenizer puts around a text, such as BOS, would
+        part the two.
+        """
+        return np.append(self.encode(text, special_tokens=False), np.int32(self.eos_id))
+
     def encode_chat(self, messages: Sequence[tuple[str, str]], *, generation_prompt: bool = True) -> Tokens:
         """Returns the token ids of (role, content) messages, int32 of shape [tokens].
 

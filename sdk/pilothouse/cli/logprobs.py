@@ -20,7 +20,8 @@ from pilothouse.sections import load_section
 from pilothouse.tensors import Floats
 
 CODECS = "pilothouse.codecs"
-"""Entry-point group of tokenizers: a class with ``load(folder)`` whose objects have ``encode(text)``."""
+"""Entry-point group of tokenizers: a class with ``load(folder)`` whose objects have
+``encode(text, special_tokens=...)``."""
 
 File = Annotated[
     Path | None,
@@ -93,15 +94,19 @@ class _Codec:
         self._model, self._folder, self._file, self._overrides = model, folder, file, overrides
         self._loaded: Any = None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Returns token ids.
+
+        Args:
+            text: Any text.
+            special_tokens: Add those that the tokenizer puts around a text that stands by itself.
 
         Raises:
             ConfigError: The libraries for it are missing.
         """
         if self._loaded is None:
             self._loaded = self._load()
-        return [int(token) for token in self._loaded.encode(text)]
+        return [int(token) for token in self._loaded.encode(text, special_tokens=special_tokens)]
 
     def _load(self) -> Any:
         section: Any = load_section(self._model, file=self._file, overrides=self._overrides)
@@ -136,7 +141,8 @@ def _sequences(
 
 def _joined(codec: _Codec, prompt: str, response: str) -> tuple[list[int], int]:
     before = codec.encode(prompt)
-    return before + codec.encode(response), len(before)
+    # The response goes on where the prompt ends: a BOS would part the two.
+    return before + codec.encode(response, special_tokens=False), len(before)
 
 
 def _given(row: dict[str, Any], place: str) -> tuple[list[int], int]:

@@ -122,8 +122,7 @@ class RowMaker:
 
 def join_texts(codec: TextCodec, prompt: str, response: str) -> Tokens:
     """Returns prompt and response as one sequence that ends in EOS, int32 of shape [tokens]."""
-    end = np.array([codec.eos_id], dtype=np.int32)
-    return np.concatenate([codec.encode(prompt), codec.encode(response, special_tokens=False), end])
+    return np.concatenate([codec.encode(prompt), codec.encode_answer(response)])
 
 
 def _within(backend: Backend, rows: list[Row]) -> list[Row]:

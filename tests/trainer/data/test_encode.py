@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from tests.models.codecs import bos_codec
 
 from pilothouse.errors import InvalidDataError
 from pilothouse.models.text import TextCodec
+from pilothouse.reward.rows import join_texts
 from pilothouse.trainer.data.encode import encode_demonstrations, encode_prompts, encode_rankings
 from pilothouse.trainer.data.records import Demonstration, Prompt, Ranking
 
@@ -38,6 +40,28 @@ def test_without_a_prompt_the_first_token_is_given(codec: TextCodec) -> None:
     item = encode_demonstrations([Demonstration("a", "", " the film")], codec, max_tokens=16).items[0]
     assert item.prompt_length == 1
     assert len(item.tokens) == 3
+
+
+@pytest.fixture
+def with_bos() -> TextCodec:
+    """A tokenizer that puts BOS before a text, as those of Llama and Gemma do."""
+    return bos_codec()
+
+
+def test_bos_stands_once_before_a_demonstration_as_in_serving(with_bos: TextCodec) -> None:
+    found = [Demonstration("a", " the film", " was good"), Demonstration("b", "", " so bad")]
+    for item, source in zip(encode_demonstrations(found, with_bos, max_tokens=16).items, found, strict=True):
+        assert isinstance(source.prompt, str)
+        np.testing.assert_array_equal(item.tokens, join_texts(with_bos, source.prompt, source.completion))
+        assert item.tokens.tolist().count(with_bos.bos_id) == 1
+        assert item.prompt_length == len(with_bos.encode(source.prompt))
+
+
+def test_bos_stands_once_before_every_answer_of_a_ranking(with_bos: TextCodec) -> None:
+    ranking = Ranking("r", " the film", (" was good", " was"), (1, 2))
+    item = encode_rankings([ranking], with_bos, max_tokens=16).items[0]
+    for row, response in zip(item.sequences, ranking.responses, strict=True):
+        np.testing.assert_array_equal(row, join_texts(with_bos, " the film", response))
 
 
 def test_truncation_of_a_demonstration_spares_its_completion(codec: TextCodec) -> None:

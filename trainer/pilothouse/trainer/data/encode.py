@@ -19,10 +19,11 @@ Overlong = Literal["drop", "truncate"]
 class Codec(Protocol):
     """The part of `pilothouse.models.text.TextCodec` that data needs."""
 
-    eos_id: int
-
     def encode(self, text: str) -> Tokens:
-        """Returns the ids of a text, int32."""
+        """Returns the ids of a text that stands by itself, int32."""
+
+    def encode_answer(self, text: str) -> Tokens:
+        """Returns the ids of an answer, which goes on where its prompt ends, and its EOS, int32."""
 
     def encode_chat(self, messages: Sequence[tuple[str, str]]) -> Tokens:
         """Returns the ids of a conversation up to where the assistant answers, int32."""
@@ -104,7 +105,7 @@ def encode_demonstrations(
     items: list[EncodedDemonstration] = []
     dropped = truncated = 0
     for item in demonstrations:
-        prompt, completion = encode_content(codec, item.prompt), with_eos(codec, item.completion)
+        prompt, completion = encode_content(codec, item.prompt), codec.encode_answer(item.completion)
         room = max_tokens - len(completion)
         cut = len(prompt) > room
         if (cut and overlong == "drop") or room < min(1, len(prompt)) or len(prompt) + len(completion) < 2:
@@ -128,7 +129,7 @@ def encode_rankings(
     dropped = truncated = 0
     for item in rankings:
         prompt = encode_content(codec, item.prompt)
-        answers = [with_eos(codec, response) for response in item.responses]
+        answers = [codec.encode_answer(response) for response in item.responses]
         room = max_tokens - max(len(answer) for answer in answers)
         cut = len(prompt) > room
         if (cut and overlong == "drop") or room < min(1, len(prompt)):
@@ -142,15 +143,11 @@ def encode_rankings(
 
 
 def encode_content(codec: Codec, content: str | Chat) -> Tokens:
-    """Returns the ids, int32 [P], of a text or of a conversation up to the assistant's turn."""
-    if isinstance(content, str):
-        return codec.encode(content) if content else np.empty(0, dtype=np.int32)
-    return codec.encode_chat(content)
+    """Returns the ids, int32 [P], of a text or of a conversation up to the assistant's turn.
 
-
-def with_eos(codec: Codec, text: str) -> Tokens:
-    """Returns the ids, int32 [C], of an answer and the EOS that ends it."""
-    return np.append(codec.encode(text), codec.eos_id).astype(np.int32)
+    An empty text is what the tokenizer puts before every text: BOS, or nothing.
+    """
+    return codec.encode(content) if isinstance(content, str) else codec.encode_chat(content)
 
 
 def _kept(items: list[Item], dropped: int, truncated: int, max_tokens: int) -> Encoded[Item]:
