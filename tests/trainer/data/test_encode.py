@@ -64,6 +64,18 @@ def test_bos_stands_once_before_every_answer_of_a_ranking(with_bos: TextCodec) -
         np.testing.assert_array_equal(row, join_texts(with_bos, " the film", response))
 
 
+def test_truncation_keeps_the_bos(with_bos: TextCodec) -> None:
+    prompt = encode_prompts(
+        [Prompt("a", " the film was")], with_bos, max_tokens=3, overlong="truncate"
+    ).items[0]
+    assert prompt.tokens.tolist() == with_bos.encode(" film was").tolist()
+    found = [Demonstration("a", " the film was", " good")]
+    item = encode_demonstrations(found, with_bos, max_tokens=5, overlong="truncate").items[0]
+    assert item.tokens.tolist() == join_texts(with_bos, " film was", " good").tolist()
+    item = encode_demonstrations(found, with_bos, max_tokens=3, overlong="truncate").items[0]
+    assert item.tokens.tolist() == join_texts(with_bos, "", " good").tolist()
+
+
 def test_truncation_of_a_demonstration_spares_its_completion(codec: TextCodec) -> None:
     long = Demonstration("a", " the film and the plot", " was good")
     assert encode_demonstrations([long, Demonstration("b", " a", " b")], codec, max_tokens=5).dropped == 1

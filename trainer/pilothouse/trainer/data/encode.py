@@ -19,6 +19,8 @@ Overlong = Literal["drop", "truncate"]
 class Codec(Protocol):
     """The part of `pilothouse.models.text.TextCodec` that data needs."""
 
+    bos_id: int | None
+
     def encode(self, text: str) -> Tokens:
         """Returns the ids of a text that stands by itself, int32."""
 
@@ -76,7 +78,8 @@ def encode_prompts(
 ) -> Encoded[EncodedPrompt]:
     """Encodes prompts and drops or truncates the long ones, so that none can surprise a run later.
 
-    Truncation keeps the end of the prompt: what comes right before the answer (Stiennon et al. 2020).
+    Truncation keeps the end of the prompt: what comes right before the answer (Stiennon et al. 2020), and a
+    BOS at its start, without which models that have one lose their footing.
 
     Raises:
         InvalidDataError: No prompt is left.
@@ -90,7 +93,7 @@ def encode_prompts(
             dropped += 1
             continue
         truncated += cut
-        items.append(EncodedPrompt(prompt.id, tokens[-max_tokens:]))
+        items.append(EncodedPrompt(prompt.id, _end_of(tokens, max_tokens, codec)))
     return _kept(items, dropped, truncated, max_tokens)
 
 
@@ -112,7 +115,7 @@ def encode_demonstrations(
             dropped += 1
             continue
         truncated += cut
-        prompt = prompt[len(prompt) - min(room, len(prompt)) :]
+        prompt = _end_of(prompt, room, codec)
         items.append(EncodedDemonstration(item.id, np.concatenate([prompt, completion]), max(1, len(prompt))))
     return _kept(items, dropped, truncated, max_tokens)
 
@@ -136,7 +139,7 @@ def encode_rankings(
             dropped += 1
             continue
         truncated += cut
-        prompt = prompt[len(prompt) - min(room, len(prompt)) :]
+        prompt = _end_of(prompt, room, codec)
         rows = tuple(np.concatenate([prompt, answer]) for answer in answers)
         items.append(EncodedRanking(item.id, rows, item.ranks))
     return _kept(items, dropped, truncated, max_tokens)
@@ -148,6 +151,14 @@ def encode_content(codec: Codec, content: str | Chat) -> Tokens:
     An empty text is what the tokenizer puts before every text: BOS, or nothing.
     """
     return codec.encode(content) if isinstance(content, str) else codec.encode_chat(content)
+
+
+def _end_of(prompt: Tokens, room: int, codec: Codec) -> Tokens:
+    """Returns the last ``room`` tokens of a prompt; a BOS at its start takes the first of these places."""
+    if len(prompt) <= room:
+        return prompt
+    bos = prompt[:1] if prompt[0] == codec.bos_id else prompt[:0]
+    return np.concatenate([bos, prompt[len(prompt) - room + len(bos) :]])
 
 
 def _kept(items: list[Item], dropped: int, truncated: int, max_tokens: int) -> Encoded[Item]:
