@@ -1,5 +1,8 @@
 """Tokenizers that differ from the built-in one."""
 
+import json
+
+from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from pilothouse.models import tiny_text
@@ -10,6 +13,14 @@ SETTINGS = {
     "bos_token": tiny_text.START_TOKEN,
     "eos_token": tiny_text.END_TOKEN,
 }
+
+
+def swapped_codec() -> TextCodec:
+    """Returns the tiny tokenizer, but with the ids of "good" and "bad" the other way round."""
+    content = json.loads(tiny_text.tiny_tokenizer().to_str())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["\u0120good"], vocabulary["\u0120bad"] = vocabulary["\u0120bad"], vocabulary["\u0120good"]
+    return TextCodec(Tokenizer.from_str(json.dumps(content)), SETTINGS, tiny_text.CHAT_TEMPLATE)
 
 
 def bos_codec() -> TextCodec:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.codecs import bos_codec
+from tests.models.codecs import SETTINGS, bos_codec, swapped_codec
+from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from pilothouse.errors import ConfigError, InvalidRequestError, ModelNotFoundError
+from pilothouse.models import tiny_text
 from pilothouse.models.text import TextCodec
 from pilothouse.models.tiny_text import NEGATIVE_WORDS, NEUTRAL_WORDS, POSITIVE_WORDS, TINY_VOCABULARY_SIZE
 
@@ -80,6 +82,20 @@ def test_transformers_reads_what_was_saved_the_same_way(folder: Path) -> None:
 
 def test_what_was_saved_loads_as_the_same_tokenizer(folder: Path) -> None:
     assert TextCodec.load(folder).digest == CODEC.digest
+
+
+def test_the_digest_tells_what_changes_ids_and_nothing_else(folder: Path) -> None:
+    assert swapped_codec().decode(CODEC.encode(" good")) == " bad"
+    lowering = tiny_text.tiny_tokenizer()
+    lowering.normalizer = normalizers.Lowercase()
+    change_settings(folder, eos_token="<|endoftext|>")
+    others = [swapped_codec(), bos_codec(), TextCodec(lowering, SETTINGS), TextCodec.load(folder)]
+    assert len({codec.digest for codec in [CODEC, *others]}) == 5
+    change_settings(folder, eos_token="<|im_end|>", pad_token="<|im_start|>")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    same = TextCodec.load(folder)
+    assert same.pad_id != CODEC.pad_id
+    assert same.digest == CODEC.digest
 
 
 def test_the_digest_is_the_same_in_another_process_and_needs_no_torch() -> None:

@@ -109,6 +109,7 @@ async def test_the_model_describes_itself(service: Service) -> None:
     assert (model.vocabulary_size, model.max_sequence_tokens, model.max_running) == (512, 256, 8)
     assert list(model.eos_token_ids) == [2]
     assert len(model.digest) == 64
+    assert model.tokenizer_digest == TextCodec.load("tiny").digest
 
 
 def tokens(*rows: list[int]) -> list[np.ndarray]:

@@ -36,6 +36,7 @@ async def test_logprobs_are_those_of_the_model_and_carry_its_digest(serve: Serve
     async with serve() as server, client(server) as reference:
         answer = await reference.logprobs(SEQUENCES, PROMPTS, 0.7)
         model = await reference.model()
+    assert model.tokenizer_digest == tiny.codec.digest
     assert [len(row) for row in answer.rows] == [12, 1]
     np.testing.assert_allclose(np.concatenate(answer.rows), expected, atol=1e-4)
     assert answer.kl is None

@@ -92,6 +92,7 @@ async def test_the_served_model_describes_itself(onnx_folder: Path, serve: Serve
     assert list(described.providers) == ["CPUExecutionProvider"]
     assert described.reward_version == read_manifest(onnx_folder).version
     assert (described.max_sequence_tokens, described.max_batch_rows) == (256, 7)
+    assert described.tokenizer_digest == TextCodec.load(onnx_folder).digest
 
 
 async def test_a_composite_is_the_weighted_sum_and_reports_every_component(
@@ -114,6 +115,7 @@ async def test_a_composite_is_the_weighted_sum_and_reports_every_component(
     np.testing.assert_allclose(values(response.scores), 0.5 * model - 2.0 * polite, rtol=1e-6)
     assert len(values(by_tokens.scores)) == 1
     assert described.backend == "composite"
+    assert described.tokenizer_digest == TextCodec.load(onnx_folder).digest
     assert described.reward_version == response.reward_version
     assert list(described.providers) == ["CPUExecutionProvider"]
 
@@ -174,8 +176,10 @@ async def test_tokens_for_a_scorer_without_tokenizer_are_refused(serve: Serve, c
     async with serve(backend="rules") as server, connect(server) as channel:
         stub = reward_pb2_grpc.RewardServiceStub(channel)
         code, details = await refusal(stub.Score(token_request([[1, 2]], [1])))
+        described = await stub.GetRewardModel(reward_pb2.GetRewardModelRequest())
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "send texts" in details
+    assert described.tokenizer_digest == ""
 
 
 async def test_a_rule_with_a_tokenizer_reads_tokens_as_text(

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from tests.models.codecs import swapped_codec
 from typer.testing import CliRunner
 
+from pilothouse.errors import ConfigError
 from pilothouse.local import LocalStack
 from pilothouse.trainer.commands import evaluate
 from pilothouse.trainer.evaluate import Evaluation
@@ -29,6 +31,10 @@ def test_a_served_policy_is_judged_by_one_command(tmp_path: Path) -> None:
         arguments = ["--json", "--out", str(tmp_path / "judged.json")]
         arguments += [part for flag in flags for part in ("--set", flag)]
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        swapped_codec().save(tmp_path / "swapped")
+        other = [*arguments, "--set", f"evaluation.model={tmp_path / 'swapped'}"]
+        with pytest.raises(ConfigError, match="the policy service has another tokenizer"):
+            CliRunner().invoke(app, other, catch_exceptions=False)
     assert result.exit_code == 0
     told = json.loads(result.stdout)
     assert told["reward"]["count"] == 3

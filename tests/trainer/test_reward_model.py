@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.models.codecs import swapped_codec
 from transformers import AutoModelForSequenceClassification
 
 from pilothouse.errors import ConfigError, DivergedRunError
 from pilothouse.models.heads import ScalarModel
-from pilothouse.models.load import load_causal_lm
+from pilothouse.models.load import load_causal_lm, save_causal_lm
 from pilothouse.models.reward_files import read_manifest
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.config import OptimiserConfig, RewardModelConfig
@@ -144,6 +145,14 @@ def test_the_saved_model_scores_alike_in_transformers(tmp_path: Path) -> None:
     for row in rows:
         raw = theirs(torch.from_numpy(row.astype(np.int64))[None]).logits.item()
         assert score_sequences(model, [row], 64)[0] == pytest.approx(model.gain * raw + model.bias, abs=1e-4)
+
+
+def test_scores_are_not_normalised_with_a_policy_of_another_tokenizer(tmp_path: Path) -> None:
+    save_causal_lm(load_causal_lm("tiny").model, swapped_codec(), tmp_path / "policy")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": " the film"}\n')
+    with pytest.raises(ConfigError, match=r"another tokenizer .* reward_model\.policy"):
+        train_reward_model(_config(tmp_path, normalise_with=(prompts,), policy=str(tmp_path / "policy")))
 
 
 def test_a_reward_model_needs_rankings(tmp_path: Path) -> None:

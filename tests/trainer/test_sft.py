@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.models.codecs import swapped_codec
 from transformers import AutoModelForCausalLM
 
 from pilothouse.errors import ConfigError, CorruptCheckpointError, DivergedRunError
@@ -254,6 +255,15 @@ def test_checklist_10_the_weights_whose_samples_a_reward_model_likes_best_can_be
         }
     )
     assert train_sft(again)["eval_reward"] == pytest.approx(max(rewards), abs=1e-4)
+
+
+def test_a_reward_model_with_another_tokenizer_chooses_nothing(tmp_path: Path, demonstrations: Path) -> None:
+    codec = swapped_codec()
+    reward = ScalarModel.from_causal_lm(load_causal_lm("tiny").model, seed=0, pad_id=codec.pad_id)
+    reward.save(tmp_path / "reward", codec)
+    chosen = {"choose_by": "reward", "reward_model": str(tmp_path / "reward")}
+    with pytest.raises(ConfigError, match=r"another tokenizer .* sft\.reward_model"):
+        train_sft(_config(tmp_path / "run", demonstrations, evaluation_data=(demonstrations,), **chosen))
 
 
 def test_missing_data_is_refused_with_the_mend(tmp_path: Path, demonstrations: Path) -> None:

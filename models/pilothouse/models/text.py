@@ -19,6 +19,14 @@ from pilothouse.tensors import Tokens
 TINY = "tiny"
 """Name of the built-in model."""
 
+_SAMPLE = (
+    "The film's  2 hours 1234567 were GOOD, weren't they?\n\n\tif x_1 >= 0.5:  # <a href='x'>\r\n"
+    " na\u00efve nai\u0308ve caf\u00e9 \ufb01ne \u2014 \u201cquoted\u201d \u00a0\uff21\uff22"
+    " \u4f60\u597d\uff0c\u4e16\u754c \u041f\u0440\u0438\u0432\u0435\u0442"
+    " \U0001f600\U0001f469\u200d\U0001f680"
+)
+"""A text in which tokenizers show how they normalise, split and merge."""
+
 
 class TextCodec:
     """A model's tokenizer and chat template.
@@ -136,9 +144,15 @@ class TextCodec:
 
     @cached_property
     def digest(self) -> str:
-        """BLAKE3, lower-case hex, of all that decides how text becomes ids."""
-        parts = [self._tokenizer.to_str(), self._template or "", str(self.eos_id), str(self.pad_id)]
-        return blake3("\0".join(parts).encode()).hexdigest()
+        """BLAKE3, lower-case hex, of what token ids mean and how text becomes them.
+
+        Processes that exchange token ids compare it. It is over the vocabulary, the end of sequence and the
+        ids of a sample text, and not over the tokenizer's file, which differs between versions of the
+        library. Pad and chat template are not in it: neither changes what an id means.
+        """
+        vocabulary = sorted(self._tokenizer.get_vocab(with_added_tokens=True).items())
+        parts = [vocabulary, self.eos_id, self.encode(_SAMPLE).tolist()]
+        return blake3(json.dumps(parts).encode()).hexdigest()
 
     def save(self, folder: Path | str) -> None:
         """Writes files that ``AutoTokenizer`` and ``TextCodec.load`` read, the pad token included."""

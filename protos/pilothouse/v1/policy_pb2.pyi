@@ -122,7 +122,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "architecture", "epoch", "version", "digest", "vocabulary_size", "max_sequence_tokens", "max_running", "max_waiting", "eos_token_ids")
+    __slots__ = ("model", "architecture", "epoch", "version", "digest", "vocabulary_size", "max_sequence_tokens", "max_running", "max_waiting", "eos_token_ids", "tokenizer_digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,7 @@ class GetModelResponse(_message.Message):
     MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
     MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
     EOS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     architecture: str
     epoch: int
@@ -143,4 +144,5 @@ class GetModelResponse(_message.Message):
     max_running: int
     max_waiting: int
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[str] = ..., architecture: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., vocabulary_size: _Optional[int] = ..., max_sequence_tokens: _Optional[int] = ..., max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    tokenizer_digest: str
+    def __init__(self, model: _Optional[str] = ..., architecture: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., vocabulary_size: _Optional[int] = ..., max_sequence_tokens: _Optional[int] = ..., max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., tokenizer_digest: _Optional[str] = ...) -> None: ...

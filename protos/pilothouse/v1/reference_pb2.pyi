@@ -35,13 +35,15 @@ class GetReferenceModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetReferenceModelResponse(_message.Message):
-    __slots__ = ("model", "reference_digest", "vocabulary_size", "max_sequence_tokens")
+    __slots__ = ("model", "reference_digest", "vocabulary_size", "max_sequence_tokens", "tokenizer_digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQUENCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     reference_digest: str
     vocabulary_size: int
     max_sequence_tokens: int
-    def __init__(self, model: _Optional[str] = ..., reference_digest: _Optional[str] = ..., vocabulary_size: _Optional[int] = ..., max_sequence_tokens: _Optional[int] = ...) -> None: ...
+    tokenizer_digest: str
+    def __init__(self, model: _Optional[str] = ..., reference_digest: _Optional[str] = ..., vocabulary_size: _Optional[int] = ..., max_sequence_tokens: _Optional[int] = ..., tokenizer_digest: _Optional[str] = ...) -> None: ...

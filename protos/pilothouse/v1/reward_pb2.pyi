@@ -56,15 +56,17 @@ class GetRewardModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetRewardModelResponse(_message.Message):
-    __slots__ = ("reward_version", "backend", "providers", "max_sequence_tokens", "max_batch_rows")
+    __slots__ = ("reward_version", "backend", "providers", "max_sequence_tokens", "max_batch_rows", "tokenizer_digest")
     REWARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     PROVIDERS_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQUENCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     reward_version: str
     backend: str
     providers: _containers.RepeatedScalarFieldContainer[str]
     max_sequence_tokens: int
     max_batch_rows: int
-    def __init__(self, reward_version: _Optional[str] = ..., backend: _Optional[str] = ..., providers: _Optional[_Iterable[str]] = ..., max_sequence_tokens: _Optional[int] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
+    tokenizer_digest: str
+    def __init__(self, reward_version: _Optional[str] = ..., backend: _Optional[str] = ..., providers: _Optional[_Iterable[str]] = ..., max_sequence_tokens: _Optional[int] = ..., max_batch_rows: _Optional[int] = ..., tokenizer_digest: _Optional[str] = ...) -> None: ...

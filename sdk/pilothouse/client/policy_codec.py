@@ -117,6 +117,7 @@ def model(response: policy_pb2.GetModelResponse) -> PolicyModel:
         max_running=response.max_running,
         max_waiting=response.max_waiting,
         eos_token_ids=tuple(response.eos_token_ids),
+        tokenizer_digest=response.tokenizer_digest,
     )
 
 

@@ -101,4 +101,5 @@ def _model(response: reference_pb2.GetReferenceModelResponse) -> ReferenceModel:
         reference_digest=response.reference_digest,
         vocabulary_size=response.vocabulary_size,
         max_sequence_tokens=response.max_sequence_tokens,
+        tokenizer_digest=response.tokenizer_digest,
     )

@@ -129,4 +129,5 @@ def _model(response: reward_pb2.GetRewardModelResponse) -> RewardModel:
         providers=tuple(response.providers),
         max_sequence_tokens=response.max_sequence_tokens,
         max_batch_rows=response.max_batch_rows,
+        tokenizer_digest=response.tokenizer_digest,
     )

@@ -114,6 +114,8 @@ class PolicyModel:
     max_running: int
     max_waiting: int
     eos_token_ids: tuple[int, ...]
+    tokenizer_digest: str = ""
+    """Of what token ids mean and how text becomes them; empty where the service does not say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,6 +169,8 @@ class RewardModel:
     max_sequence_tokens: int
     """0 where the backend has no such limit."""
     max_batch_rows: int
+    tokenizer_digest: str = ""
+    """Of the tokenizer whose ids may be sent; empty where there is none and texts are all that it takes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,6 +193,8 @@ class ReferenceModel:
     reference_digest: str
     vocabulary_size: int
     max_sequence_tokens: int
+    tokenizer_digest: str = ""
+    """Of what token ids mean and how text becomes them; empty where the service does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,13 @@ async def build(
         loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
         served = _serve_from(loaded)
         limits = _limits(config, loaded)
-        card = ModelCard(
-            name=loaded.name, architecture=type(loaded.model).__name__, max_running=config.max_running
-        )
         codec = loaded.codec
+        card = ModelCard(
+            name=loaded.name,
+            architecture=type(loaded.model).__name__,
+            max_running=config.max_running,
+            tokenizer_digest=codec.digest,
+        )
         del loaded  # the engine has its own layout
         gc.collect()  # transformers' copy hangs in reference cycles
         engine = _engine(config, served.weights, limits, registry, config.threads or threads)

@@ -35,6 +35,7 @@ class ModelCard:
     name: str
     architecture: str
     max_running: int
+    tokenizer_digest: str
 
 
 class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
@@ -129,6 +130,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             max_running=self._card.max_running,
             max_waiting=self._limits.max_waiting,
             eos_token_ids=self._limits.eos_ids,
+            tokenizer_digest=self._card.tokenizer_digest,
         )
 
     def _decode(

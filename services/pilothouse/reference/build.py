@@ -39,7 +39,9 @@ async def build(config: ReferenceConfig) -> AsyncIterator[Sequence[Server]]:
     worker = Worker(config.threads or threads)
     try:
         server = Server(config.server, "reference")
-        servicer = ReferenceServicer(engine, worker, name=loaded.name, digest=digest)
+        servicer = ReferenceServicer(
+            engine, worker, name=loaded.name, digest=digest, tokenizer_digest=loaded.codec.digest
+        )
         reference_pb2_grpc.add_ReferenceServiceServicer_to_server(servicer, server.grpc)
         server.services("pilothouse.v1.ReferenceService")
         yield [server]

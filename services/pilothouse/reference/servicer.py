@@ -20,11 +20,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
     """Catches no errors."""
 
-    def __init__(self, engine: ReferenceEngine, worker: Worker, *, name: str, digest: str) -> None:
+    def __init__(
+        self, engine: ReferenceEngine, worker: Worker, *, name: str, digest: str, tokenizer_digest: str
+    ) -> None:
         self._engine = engine
         self._worker = worker
         self._name = name
         self._digest = digest
+        self._tokenizer_digest = tokenizer_digest
 
     async def Logprobs(  # noqa: D102 - documented in the proto
         self, request: reference_pb2.ReferenceServiceLogprobsRequest, context: Context
@@ -60,6 +63,7 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
             reference_digest=self._digest,
             vocabulary_size=self._engine.vocabulary_size,
             max_sequence_tokens=self._engine.max_sequence_tokens,
+            tokenizer_digest=self._tokenizer_digest,
         )
 
 

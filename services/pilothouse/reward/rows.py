@@ -24,6 +24,9 @@ class RowMaker:
         self._backends = tuple(backends)
         self._max_rows = max_rows
         self._max_text_characters = max_text_characters
+        digests = {backend.codec.digest if backend.codec else "" for backend in self._backends}
+        self.tokenizer_digest = digests.pop() if len(digests) == 1 else ""
+        """Digest of ``token_codec()``; empty where there is none."""
 
     def vocabulary_size(self) -> int:
         """Returns one above the largest token id that callers may send.

@@ -49,6 +49,7 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
             providers=self._composite.providers,
             max_sequence_tokens=self._composite.max_sequence_tokens,
             max_batch_rows=self._max_batch_rows,
+            tokenizer_digest=self._rows.tokenizer_digest,
         )
 
     def _decode(self, request: reward_pb2.ScoreRequest) -> list[list[Row]]:

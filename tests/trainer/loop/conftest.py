@@ -16,6 +16,8 @@ from pilothouse.client import (
     PolicyModel,
     PushResult,
     ReferenceLogprobs,
+    ReferenceModel,
+    RewardModel,
     SamplingParams,
     Scores,
     VersionSpan,
@@ -24,6 +26,7 @@ from pilothouse.config import parse
 from pilothouse.errors import FencedError, ParentMismatchError, StaleVersionError, UnavailableError
 from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.logprobs import response_logprobs
+from pilothouse.models.text import TextCodec
 from pilothouse.models.tiny import tiny_model
 from pilothouse.tensors import Floats, Tokens
 from pilothouse.trainer.clients import Clients
@@ -57,6 +60,7 @@ class FakePolicy(Service):
         self.model_now = tiny_model()
         self.epoch = self.version = 0
         self.requests: list[list[list[int]]] = []
+        self.tokenizer = TextCodec.load("tiny").digest
         self.offset = 0
         """Added to log-probs, to fake an engine that computes something else."""
         self.restart()
@@ -68,7 +72,8 @@ class FakePolicy(Service):
         self.epoch = self.version = 0
 
     def model(self) -> PolicyModel:
-        return PolicyModel("tiny", "LlamaForCausalLM", self.epoch, self.version, "", 512, 256, 32, 99, (2,))
+        at = (self.epoch, self.version)
+        return PolicyModel("tiny", "LlamaForCausalLM", *at, "", 512, 256, 32, 99, (2,), self.tokenizer)
 
     def logprobs(
         self, sequences: Sequence[Tokens], prompt_lengths: Sequence[int], temperature: float = 1.0
@@ -146,6 +151,10 @@ class FakeWeights(Service):
 
 class FakeReward(Service):
     version = "r1"
+    tokenizer = TextCodec.load("tiny").digest
+
+    def model(self) -> RewardModel:
+        return RewardModel(self.version, "rules", (), 0, 999, self.tokenizer)
 
     def score(self, *, sequences: Sequence[Tokens], prompt_lengths: Sequence[int]) -> Scores:
         self.answer()
@@ -155,10 +164,14 @@ class FakeReward(Service):
 
 class FakeReference(Service):
     digest = "d1"
+    tokenizer = TextCodec.load("tiny").digest
 
     def __init__(self) -> None:
         super().__init__()
         self.weights = DecoderWeights.from_model(tiny_model())
+
+    def model(self) -> ReferenceModel:
+        return ReferenceModel("tiny", self.digest, 512, 256, self.tokenizer)
 
     def logprobs(
         self, sequences: Sequence[Tokens], prompt_lengths: Sequence[int], temperature: float

@@ -20,6 +20,7 @@ from pilothouse.trainer.evaluation_config import EvaluationConfig
 from pilothouse.trainer.prompts import sampling_seed
 from pilothouse.trainer.statistics import Interval, mean_interval
 from pilothouse.trainer.summary import Comparison
+from pilothouse.trainer.token_ids import check_services
 
 INDEPENDENT_MEASURE = "VADER compound"
 """Sentiment in [-1, 1] from a lexicon that people rated (Hutto & Gilbert 2014); nothing is trained on it."""
@@ -77,7 +78,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     """Evaluates the policy that the configured services serve now.
 
     Raises:
-        ConfigError: No prompt file is named.
+        ConfigError: No prompt file is named, or a service has another tokenizer than ``config.model``.
         InvalidDataError: A prompt cannot be used.
         UnavailableError: A service cannot be reached.
     """
@@ -95,6 +96,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
         RewardClient(services.reward, timeout_seconds=timeout) as reward,
         ReferenceClient(services.reference, timeout_seconds=timeout) as reference,
     ):
+        check_services(codec, config.model, policy.model(), reward.model(), reference.model())
         return judge(config, codec, prompts, policy, reward, reference)
 
 

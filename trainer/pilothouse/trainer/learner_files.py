@@ -24,6 +24,7 @@ from pilothouse.models.text import TextCodec
 from pilothouse.trainer.durable import to_json
 from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.run_config import PpoRunConfig
+from pilothouse.trainer.token_ids import check_tokenizer
 
 POLICY, VALUE = "policy", "value"
 _OPTIMISER, _LEARNER, _RANDOM = "optimizer.safetensors", "learner.json", "rng.json"
@@ -48,13 +49,21 @@ def load_models(config: PpoRunConfig, checkpoint: Path | None) -> tuple[CausalLM
     """Loads policy and value model, from a checkpoint or from where the run starts.
 
     Raises:
+        ConfigError: The value model has another tokenizer than the policy.
         ModelNotFoundError: A folder is missing.
         UnsafeModelError: A model would need unpickling or remote code.
     """
     device = config.device
     policy = load_causal_lm(checkpoint / POLICY if checkpoint else config.model, device=device)
     if checkpoint or config.value_model:
-        value = ScalarModel.load(checkpoint / VALUE if checkpoint else config.value_model, device=device)
+        folder = checkpoint / VALUE if checkpoint else Path(config.value_model)
+        check_tokenizer(
+            policy.codec,
+            TextCodec.load(folder).digest,
+            reader=f"the value model {folder}",
+            mend=f"set ppo.value_model to a reward model trained from {config.model}, or leave it empty",
+        )
+        value = ScalarModel.load(folder, device=device)
     else:
         value = ScalarModel.from_causal_lm(policy.model, config.seed, pad_id=policy.codec.pad_id)
     return policy, value

@@ -29,6 +29,7 @@ from pilothouse.trainer.rollout import SyncRollouts, Workshop
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
 from pilothouse.trainer.servicer import serving
+from pilothouse.trainer.token_ids import check_services
 
 _log = structlog.get_logger(__name__)
 
@@ -109,9 +110,13 @@ def prepared(
         anew = "choose another run.name"
         check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
     run_dir.write_config(config)
-    learner = PpoLearner(policy, value, config)
     patience = clients.patience(config.services, observer.on_wait)
-    learner.epoch = run_dir.take_epoch(above=patience.call("policy", clients.policy.model).epoch)
+    served = patience.call("policy", clients.policy.model)
+    scorer = patience.call("reward", clients.reward.model)
+    frozen = patience.call("reference", clients.reference.model)
+    check_services(policy.codec, config.model, served, scorer, frozen)
+    learner = PpoLearner(policy, value, config)
+    learner.epoch = run_dir.take_epoch(above=served.epoch)
     tensorboard = run_dir.tensorboard_folder if run.tensorboard else None
     with (
         Ledger(run_dir.ledger_file) as ledger,

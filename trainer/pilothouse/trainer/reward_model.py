@@ -29,6 +29,7 @@ from pilothouse.trainer.rankings import (
     pairs_loss,
 )
 from pilothouse.trainer.sampling import sample_sequences
+from pilothouse.trainer.token_ids import check_tokenizer
 
 Rankings = Sequence[EncodedRanking]
 
@@ -49,7 +50,7 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
     """Trains, normalises and writes the reward model to ``config.output / "model"``.
 
     Raises:
-        ConfigError: No data.
+        ConfigError: No data, or the policy of ``normalise_with`` has another tokenizer.
         InvalidDataError: The data cannot be used.
         KeyboardInterrupt: Ended by the user, after a checkpoint.
     """
@@ -186,6 +187,12 @@ def _normalisation_samples(config: RewardModelConfig, start: CausalLM, items: Ra
         order = np.random.Generator(np.random.Philox(config.seed)).permutation(len(answers))
         return [answers[int(row)] for row in order[: config.normalise_samples]]
     policy = load_causal_lm(config.policy, device=config.device) if config.policy else start
+    check_tokenizer(
+        policy.codec,
+        start.codec.digest,
+        reader=f"the reward model, which starts from {config.model},",
+        mend="set reward_model.policy to a model with the same tokenizer, or leave it empty",
+    )
     room = config.max_sequence_tokens - config.max_new_tokens
     prompts = encode_prompts(
         read_prompts(list(config.normalise_with)), policy.codec, max_tokens=max(1, room)

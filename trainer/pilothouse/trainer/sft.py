@@ -10,6 +10,7 @@ from pilothouse.errors import ConfigError
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import CausalLM, load_causal_lm, save_causal_lm
 from pilothouse.models.logprobs import response_logprobs
+from pilothouse.models.text import TextCodec
 from pilothouse.trainer.data.encode import EncodedDemonstration, encode_demonstrations
 from pilothouse.trainer.data.records import read_demonstrations
 from pilothouse.trainer.fit_config import SftConfig
@@ -21,6 +22,7 @@ from pilothouse.trainer.ppo.trainable import freeze_lower_layers
 from pilothouse.trainer.progress import Progress, silent
 from pilothouse.trainer.reward_model import score_sequences
 from pilothouse.trainer.sampling import sample_sequences
+from pilothouse.trainer.token_ids import check_tokenizer
 
 Demonstrations = Sequence[EncodedDemonstration]
 
@@ -32,7 +34,7 @@ def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
         The metrics of the last step.
 
     Raises:
-        ConfigError: No data, or ``choose_by`` lacks what it needs.
+        ConfigError: No data, or ``choose_by`` lacks what it needs, or its reward model has another tokenizer.
         InvalidDataError: The data cannot be used.
         KeyboardInterrupt: Ended by the user, after a checkpoint.
     """
@@ -52,7 +54,7 @@ def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
 def _task(config: SftConfig, model: CausalLM) -> Task:
     items = _read(config.data, config, model)
     held_out = _read(config.evaluation_data, config, model) if config.evaluation_data else []
-    reward = ScalarModel.load(config.reward_model) if config.choose_by == "reward" else None
+    reward = _reward_model(config, model) if config.choose_by == "reward" else None
 
     def evaluate() -> Metrics:
         metrics = {"eval_loss": evaluation_loss(model, held_out, config.micro_batch_tokens)}
@@ -114,6 +116,16 @@ def _logprobs(model: CausalLM, items: Demonstrations) -> torch.Tensor:
     """Returns [R], the log-prob of every target token."""
     prompts = [item.prompt_length for item in items]
     return response_logprobs(model.weights, [item.tokens for item in items], prompts)
+
+
+def _reward_model(config: SftConfig, model: CausalLM) -> ScalarModel:
+    check_tokenizer(
+        model.codec,
+        TextCodec.load(config.reward_model).digest,
+        reader=f"the reward model {config.reward_model}",
+        mend=f"set sft.reward_model to one trained from a model with the tokenizer of {config.model}",
+    )
+    return ScalarModel.load(config.reward_model)
 
 
 def _mean_reward(config: SftConfig, model: CausalLM, reward: ScalarModel, items: Demonstrations) -> float:
