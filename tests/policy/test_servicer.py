@@ -60,6 +60,20 @@ async def test_stop_strings_cut_the_text_but_not_the_tokens(service: Service) ->
     assert len(cut.tokens.data) < len(free.tokens.data)
 
 
+async def test_the_text_is_cut_at_the_stop_string_that_ended_it_not_at_one_before_the_minimum(
+    service: Service,
+) -> None:
+    settings = {"seeds": [3], "max_new_tokens": 60, "ignore_eos": True}
+    (free,) = await service.generate(["a good"], **settings)
+    (ended,) = await service.generate(["a good"], min_new_tokens=21, stop_strings=[" "], **settings)
+    ids = np.frombuffer(ended.tokens.data, np.int32)
+    early = TextCodec.load("tiny").decode(ids[:20])
+    assert len(ids) >= 21
+    assert " " in early
+    assert ended.finish_reason == policy_pb2.FINISH_REASON_STOP_STRING
+    assert ended.text == free.text[: free.text.index(" ", len(early))]
+
+
 async def test_streamed_chunks_hold_the_tokens_of_the_completions(service: Service) -> None:
     request = generate_request(
         ["the", "a good film"], n=2, stream_tokens=True, max_new_tokens=6, ignore_eos=True

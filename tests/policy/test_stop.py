@@ -3,7 +3,7 @@
 import pytest
 
 from pilothouse.models.text import TextCodec
-from pilothouse.policy.stop import StopStrings, cut_at_stop
+from pilothouse.policy.stop import StopStrings
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,9 @@ def test_every_piece_of_a_text_is_found_at_its_last_token(codec: TextCodec, text
     for start in range(0, len(whole), 3):
         stop = whole[start : start + 4]
         watcher = StopStrings(codec, [stop, "never there"])
-        found = next(index for index, token in enumerate(tokens) if watcher(token))
-        assert stop in codec.decode(tokens[: found + 1])
+        found, cut = next((index, cut) for index, token in enumerate(tokens) if (cut := watcher(token)))
+        so_far = codec.decode(tokens[: found + 1])
+        assert so_far[:-cut] + stop == so_far[: len(so_far) - cut + len(stop)]
         assert stop not in codec.decode(tokens[:found])
 
 
@@ -31,6 +32,15 @@ def test_half_a_character_does_not_hold_up_the_rest(codec: TextCodec) -> None:
     assert not any(hits[:-1])
 
 
-def test_text_is_cut_before_the_earliest_stop() -> None:
-    assert cut_at_stop("one two three", ["three", " two"]) == "one"
-    assert cut_at_stop("one", ["two"]) == "one"
+def test_the_text_is_cut_before_the_first_of_the_stops_that_the_newest_token_completes(
+    codec: TextCodec,
+) -> None:
+    watcher = StopStrings(codec, ["od", " good", "a film"])
+    cuts = [watcher(token) for token in codec.encode(" so good film").tolist()]
+    assert cuts == [0, len(" good"), 0]
+
+
+def test_a_stop_that_was_complete_before_is_no_match_of_later_tokens(codec: TextCodec) -> None:
+    watcher = StopStrings(codec, ["good", "much longer than that"])
+    cuts = [watcher(token) for token in codec.encode(" good film and good").tolist()]
+    assert cuts == [len("good"), 0, 0, len("good")]

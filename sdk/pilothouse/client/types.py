@@ -34,13 +34,13 @@ class SamplingParams:
     top_k: int = 0
     """Keeps this many most likely tokens; 0 is off."""
     min_new_tokens: int = 0
-    """No stop token is sampled before this many tokens."""
+    """No stop token is sampled before this many tokens, and a stop string complete before ends nothing."""
     max_new_tokens: int = 64
     """Completion length limit in tokens, at least 1."""
     stop_token_ids: Sequence[int] = ()
     """Further token ids that end a completion."""
     stop_strings: Sequence[str] = ()
-    """Texts that end a completion; its text is cut before the match, its tokens are not."""
+    """Texts that end a completion; its text is cut before the match that ended it, its tokens are not."""
     ignore_eos: bool = False
     """The model's own end-of-sequence ids do not end a completion."""
 

@@ -44,6 +44,8 @@ class Completed:
     """They cover every token once, in order."""
     prompt_tokens: int
     """Length of the prompt."""
+    stop_characters: int
+    """Characters at the end of the text, from the stop string that ended it on; 0 where none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
+    stop_characters: int = 0
+    """What ``stop`` said of the newest token."""
 
     @property
     def produced(self) -> int:
@@ -154,10 +158,10 @@ class Sequence:
             longest: Positions of a slot: prompt and completion together.
         """
         token = self.tokens[-1]
-        stopped = self.stop is not None and self.stop(token)
+        self.stop_characters = self.stop(token) if self.stop is not None else 0
         if token in self.sampling.stop_ids:
             return "stop_token"
-        if stopped and self.produced >= self.sampling.min_new_tokens:
+        if self.stop_characters and self.produced >= self.sampling.min_new_tokens:
             return "stop_string"
         full = self.produced >= self.sampling.max_new_tokens or self.length >= longest
         return "length" if full else None
@@ -172,4 +176,5 @@ class Sequence:
             reason=reason,
             spans=tuple(self.spans),
             prompt_tokens=len(self.prompt.tokens),
+            stop_characters=self.stop_characters if reason == "stop_string" else 0,
         )

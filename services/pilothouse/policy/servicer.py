@@ -15,7 +15,7 @@ from pilothouse.policy.engine import PolicyEngine
 from pilothouse.policy.limits import Limits
 from pilothouse.policy.requests import Completed, FinishReason, NewToken, Request, Update
 from pilothouse.policy.runner import logprobs_in_pieces
-from pilothouse.policy.stop import StopStrings, cut_at_stop
+from pilothouse.policy.stop import StopStrings
 from pilothouse.policy.weights import WeightTransactions
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc, tensor_pb2
 
@@ -91,7 +91,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
                 if update.tokens:
                     yield policy_pb2.GenerateResponse(chunk=_encode_chunk(update.tokens))
                 for completed in update.completed:
-                    yield policy_pb2.GenerateResponse(completion=self._encode(completed, stops))
+                    yield policy_pb2.GenerateResponse(completion=self._encode(completed))
                 unfinished -= len(update.completed)
         finally:
             self._engine.cancel(work)
@@ -152,14 +152,14 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             listener=listener,
         )
 
-    def _encode(self, completed: Completed, stops: tuple[str, ...]) -> policy_pb2.Completion:
+    def _encode(self, completed: Completed) -> policy_pb2.Completion:
         text = self._codec.decode(completed.tokens)
         return policy_pb2.Completion(
             prompt_index=completed.prompt_index,
             sample_index=completed.sample_index,
             tokens=tensors.encode(completed.tokens, np.int32),
             logprobs=tensors.encode(completed.logprobs, np.float32),
-            text=cut_at_stop(text, stops) if completed.reason == "stop_string" else text,
+            text=text[: max(0, len(text) - completed.stop_characters)],
             finish_reason=_REASONS[completed.reason],
             version_spans=[
                 tensor_pb2.VersionSpan(

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-TokenStop = Callable[[int], bool]
-"""Takes the next token of one completion; True ends the completion with it."""
+TokenStop = Callable[[int], int]
+"""Takes the next token of one completion. Above 0 where it ends the completion: characters at the end of the
+text, from the stop string on, that do not belong to the answer."""
 
 _LONGEST_WINDOW = 32
 """Tokens after which a character that is not finished never will be."""
@@ -32,23 +33,27 @@ class StopStrings:
         self._window: list[int] = []
         self._known = 0
 
-    def __call__(self, token: int) -> bool:
-        """Takes the next token; True if a stop string is now complete."""
+    def __call__(self, token: int) -> int:
+        """Takes the next token; returns the characters from a stop string that is now complete to the end."""
         self._window.append(token)
         before = self._codec.decode(self._window[: self._known])
         text = self._codec.decode(self._window)
         unfinished = len(text) <= len(before) or text.endswith("\ufffd")
         if unfinished and len(self._window) < _LONGEST_WINDOW:
-            return False
+            return 0
+        seen = len(self._tail)
         self._tail += text[len(before) :]
-        found = any(stop in self._tail for stop in self._stops)
+        found = self._match(seen)
         self._tail = self._tail[-self._keep :] if self._keep else ""
         self._window = self._window[self._known :]
         self._known = len(self._window)
         return found
 
+    def _match(self, seen: int) -> int:
+        """Returns the length of the tail from the first match on that ends beyond ``seen``; 0 without one.
 
-def cut_at_stop(text: str, stops: Sequence[str]) -> str:
-    """Returns the text before the earliest stop string, or all of it."""
-    ends = [index for index in (text.find(stop) for stop in stops) if index >= 0]
-    return text[: min(ends)] if ends else text
+        What was complete before may have been too early to end the completion, and must not end it later.
+        """
+        starts = [self._tail.find(stop, max(0, seen - len(stop) + 1)) for stop in self._stops]
+        found = [start for start in starts if start >= 0]
+        return len(self._tail) - min(found) if found else 0
