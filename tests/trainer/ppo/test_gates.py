@@ -85,12 +85,19 @@ def test_a_non_finite_gradient_leaves_the_parameters_alone(world: Any) -> None:
     assert unmoved(learner, before)
 
 
-def test_the_kl_budget_is_a_mean_over_a_full_window() -> None:
+def test_the_kl_budget_is_a_mean_over_the_window() -> None:
     gate = KlGate(GateConfig(kl_budget_nats=10, kl_window_steps=3))
     for kl in (5.0, 12.0, 13.0):
         gate.check(kl)
     with pytest.raises(KlBudgetError, match=r"over the last 3 steps, the budget is 10"):
         gate.check(6.0)
+
+
+def test_the_kl_budget_holds_before_the_window_is_full() -> None:
+    gate = KlGate(GateConfig(kl_budget_nats=10, kl_window_steps=3))
+    gate.check(5.0)
+    with pytest.raises(KlBudgetError, match=r"10\.5 nats over the last 2 steps"):
+        gate.check(16.0)
 
 
 def test_a_run_beyond_its_kl_budget_stops_before_it_learns_more(world: Any) -> None:

@@ -125,7 +125,11 @@ def check_finite_loss(value: float, what: str, step: int) -> None:
 
 @dataclass(slots=True)
 class KlGate:
-    """Watches the KL to the reference over the last steps."""
+    """Watches the KL to the reference over the last steps.
+
+    The budget is for the mean over the window, and over the steps so far while they are fewer: a run that
+    leaves its reference at once must not go on for a whole window.
+    """
 
     config: GateConfig
     recent: deque[float] = field(init=False)
@@ -138,13 +142,13 @@ class KlGate:
         """Takes in one step's mean KL per response.
 
         Raises:
-            KlBudgetError: The mean over the window is above the budget.
+            KlBudgetError: The mean over the window, or the steps so far, is above the budget.
             LogprobGapError: KL, which cannot be negative, was below zero for many steps.
         """
         self.recent.append(kl_nats)
         window = list(self.recent)[-self.config.kl_window_steps :]
         mean, budget = sum(window) / len(window), self.config.kl_budget_nats
-        if budget is not None and len(window) == self.config.kl_window_steps and mean > budget:
+        if budget is not None and mean > budget:
             raise KlBudgetError(
                 f"KL per response was {mean:.1f} nats over the last {len(window)} steps, the budget is "
                 f"{budget:g}; "
