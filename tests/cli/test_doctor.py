@@ -8,7 +8,9 @@ import psutil
 import pytest
 from tests.cli.conftest import Run
 
+from pilothouse import sections
 from pilothouse.cli.doctor import machine, models, ports, providers, services
+from pilothouse.cli.doctor.command import _extras
 from pilothouse.cli.doctor.findings import Finding
 from pilothouse.cli.exits import Exit
 from pilothouse.local.events import ServiceStatus
@@ -184,6 +186,46 @@ def test_fault_an_extra_that_the_configuration_needs_is_not_there(
     found = {finding.check: finding for finding in machine.check_extras({"policy"})}
     assert_found(found["extra policy"], "pilothouse-engine-room", "pip install 'theirs-needy[policy]'")
     assert found["extra other"].level == "ok"
+
+
+@pytest.fixture
+def gpu_build_only(
+    install: Callable[[str, str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Finding]:
+    """A machine whose only ONNX Runtime is onnxruntime-gpu; gives the finding about the extra ``reward``."""
+    information = install("none", "gpu", "x:y") / "theirs_gpu-1.0.dist-info"
+    versions = {"onnxruntime": "", "onnxruntime-gpu": "1.22"}
+    real = machine.version_of
+    monkeypatch.setattr(machine, "version_of", lambda name: versions.get(name, real(name)))
+    monkeypatch.setattr(machine, "DISTRIBUTION", "theirs-gpu")
+
+    def finding(further: str) -> Finding:
+        (information / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: theirs-gpu\nVersion: 1.0\n"
+            f'Requires-Dist: onnxruntime; extra == "reward"\nRequires-Dist: {further}; extra == "reward"\n'
+            'Requires-Dist: onnxruntime-gpu; extra == "reward-gpu"\n'
+        )
+        return next(found for found in machine.check_extras({"reward"}) if found.check == "extra reward")
+
+    return finding
+
+
+def test_the_gpu_build_of_onnxruntime_is_onnxruntime(gpu_build_only: Callable[[str], Finding]) -> None:
+    assert gpu_build_only("numpy").level == "ok"
+
+
+def test_fault_beside_the_gpu_build_the_mend_does_not_bring_the_other(
+    gpu_build_only: Callable[[str], Finding],
+) -> None:
+    assert_found(
+        gpu_build_only("pilothouse-engine-room"), "pilothouse-engine-room", "'theirs-gpu[reward-gpu]'"
+    )
+
+
+def test_a_torch_reward_needs_the_extra_with_torch(run: Run, here: Path, tiny_folder: Path) -> None:
+    settings = ["--set", "reward.backend=torch", "--set", f"reward.model={tiny_folder}"]
+    values, _ = sections.effective(file=None, overrides=settings[1::2])
+    assert _extras({"policy", "reward"}, values) == {"policy", "reward-torch"}
 
 
 def test_extras_that_include_others_need_what_those_need() -> None:

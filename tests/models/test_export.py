@@ -1,6 +1,7 @@
 """Torch to ONNX: every architecture, padded rows, and the parity gate."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,15 @@ def test_a_gap_above_the_tolerance_stops_the_export_and_leaves_nothing(
 ) -> None:
     with pytest.raises(ExportParityError, match="differ from torch"):
         export_reward_model(saved[0], tmp_path / "out", tolerance=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_onnx_runtime_the_export_says_what_to_install(
+    saved: tuple[Path, Path, ScalarModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # what makes an import fail as if it were not there
+    with pytest.raises(ConfigError, match=r"pilothouse\[reward\].*pilothouse\[reward-gpu\]"):
+        export_reward_model(saved[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

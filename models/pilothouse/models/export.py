@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -63,11 +63,13 @@ def export_reward_model(
         tolerance: Largest absolute difference between torch and ONNX Runtime that is accepted.
 
     Raises:
-        ConfigError: ``out_folder`` holds something else, or a model file cannot be read.
+        ConfigError: ``out_folder`` holds something else, a model file cannot be read, or ONNX Runtime is not
+            installed.
         ExportParityError: The graph's scores differ; ``out_folder`` is left as it was.
         PilothouseError: The model cannot be loaded; see ``ScalarModel.load``.
     """
     started = time.monotonic()
+    _runtime()  # asked first: nobody wants to hear of it after the export
     folder, out_folder = Path(folder), Path(out_folder)
     manifest = read_manifest(folder)
     model, codec = ScalarModel.load(folder), TextCodec.load(folder)
@@ -155,7 +157,7 @@ def parity(model: ScalarModel, graph: Path, longest: int) -> float:
         graph: The exported file.
         longest: No row is longer than this many tokens.
     """
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    session = _runtime().InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     generator = np.random.Generator(np.random.Philox(0))
     worst = 0.0
     for rows, width in PARITY_SHAPES:
@@ -191,6 +193,23 @@ def _write_graph(scorer: PaddedScorer, path: Path) -> None:
         assert program is not None
         size = sum(parameter.nbytes for parameter in scorer.parameters())
         program.save(str(path), external_data=size > _EXTERNAL_BYTES)
+
+
+def _runtime() -> ModuleType:
+    """Returns ONNX Runtime, which no extra of ours but those of the reward service brings.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "the exported graph is compared with torch by ONNX Runtime, which is not installed; pip install "
+            "'pilothouse[reward]', or 'pilothouse[reward-gpu]' where the reward service runs on a GPU"
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
 
 
 def _fresh_staging(out_folder: Path) -> Path:

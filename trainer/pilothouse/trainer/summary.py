@@ -12,8 +12,17 @@ from typing import Any
 from pilothouse.trainer.rankings import PairAccuracy, accuracy_to_json
 from pilothouse.trainer.statistics import Interval
 
-LIBRARIES = ("pilothouse", "torch", "transformers", "onnxruntime", "grpcio", "numpy", "vaderSentiment")
-"""Packages whose versions a summary names."""
+LIBRARIES = (
+    "pilothouse",
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "grpcio",
+    "numpy",
+    "vaderSentiment",
+)
+"""Packages whose versions a summary names, where they are installed."""
 
 
 @dataclass(frozen=True, slots=True)

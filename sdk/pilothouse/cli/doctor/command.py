@@ -1,6 +1,6 @@
 """The command ``doctor``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -70,7 +70,7 @@ def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
     local = values.get("local", LocalConfig())
     assert isinstance(local, LocalConfig)
     used: set[str] = set(local.services)
-    yield from check_extras(used if values else ())
+    yield from check_extras(_extras(used, values))
     yield from check_models(values, used)
     stack = running_stack(local.state_dir.resolve())
     own = {port for service in stack.services for port in _ports(service)} if stack else set()
@@ -78,6 +78,15 @@ def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
     yield from check_disk([local.state_dir, *_run_folders(values)])
     yield check_providers(getattr(values.get("reward"), "require", ()))
     yield from check_services(local.state_dir.resolve())
+
+
+def _extras(used: Collection[str], values: Mapping[str, Config]) -> set[str]:
+    """Returns the extras that the services need; none where the configuration cannot be read."""
+    if not values:
+        return set()
+    # What scores with torch needs no ONNX Runtime, and has an extra of its own.
+    torch = getattr(values.get("reward"), "backend", "") == "torch"
+    return {"reward-torch" if torch and name == "reward" else name for name in used}
 
 
 def _run_folders(values: dict[str, Config]) -> list[Path]:

@@ -14,10 +14,10 @@ from pilothouse.cli.doctor.findings import Finding, ok
 
 DISTRIBUTION = "pilothouse"
 OLDEST_PYTHON = (3, 11)
-SHOWN = ("grpcio", "protobuf", "numpy", "pydantic", "torch", "transformers", "onnxruntime", "tritonclient")
-"""Libraries whose versions a bug report needs."""
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
-"""Distributions that own the same folder, so that only one may be installed."""
+"""Distributions that own the same folder, so that only one may be installed; either is ONNX Runtime."""
+SHOWN = ("grpcio", "protobuf", "numpy", "pydantic", "torch", "transformers", *RUNTIMES, "tritonclient")
+"""Libraries whose versions a bug report needs."""
 GIB = 2**30
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
@@ -48,14 +48,14 @@ def check_extras(wanted: Iterable[str]) -> Iterator[Finding]:
     wanted = set(wanted)
     requirements = importlib.metadata.requires(DISTRIBUTION) or []
     for extra in sorted({found for line in requirements for found in _EXTRA.findall(line)} - {"all"}):
-        missing = [name for name in needed_by(extra, requirements) if not version_of(name)]
+        missing = [name for name in needed_by(extra, requirements) if not _is_there(name)]
         if extra.endswith("-gpu"):
             continue  # stands in the place of the plain extra; the provider check tells what is in use
         check = f"extra {extra}"
         if not missing:
             yield ok(check, "installed")
         elif extra in wanted:
-            mend = f"pip install '{DISTRIBUTION}[{extra}]'"
+            mend = f"pip install '{DISTRIBUTION}[{_installable(extra, requirements)}]'"
             yield Finding(check, "error", f"missing {', '.join(missing)}", mend)
         else:
             yield ok(check, f"not installed ({', '.join(missing)})")
@@ -108,6 +108,19 @@ def version_of(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _is_there(distribution: str) -> bool:
+    """Whether a distribution is installed, or the other build of it."""
+    builds = RUNTIMES if distribution in RUNTIMES else (distribution,)
+    return any(version_of(build) for build in builds)
+
+
+def _installable(extra: str, requirements: list[str]) -> str:
+    """Returns the extra, or its GPU form where that build is installed: the plain one would overwrite it."""
+    gpu = f"{extra}-gpu"
+    known = {found for line in requirements for found in _EXTRA.findall(line)}
+    return gpu if gpu in known and version_of("onnxruntime-gpu") else extra
 
 
 def needed_by(extra: str, requirements: list[str]) -> list[str]:

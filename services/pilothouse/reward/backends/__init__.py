@@ -19,8 +19,9 @@ def make_backend(config: ScorerConfig, buckets: Buckets) -> Backend:
         return _make(config, buckets)
     except ModuleNotFoundError as error:
         extra = "reward-torch" if config.backend == "torch" else "reward"
+        other = " (or [reward-gpu], never both)" if error.name == "onnxruntime" else ""
         raise ConfigError(
-            f"backend {config.backend} needs {error.name}; install it with pip install 'pilothouse[{extra}]'"
+            f"backend {config.backend} needs {error.name}; pip install 'pilothouse[{extra}]'{other}"
         ) from error
 
 
