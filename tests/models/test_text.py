@@ -43,6 +43,42 @@ def test_every_text_without_special_tokens_survives_the_way_to_tokens_and_back(t
     assert CODEC.decode(tokens) == text
 
 
+@given(prompt=TEXTS, response=TEXTS.filter(lambda text: "<|" not in text))
+@settings(deadline=None)
+def test_joined_texts_are_the_prompt_the_response_and_the_end(prompt: str, response: str) -> None:
+    joined = CODEC.join(prompt, response)
+    own = joined.tokens[joined.prompt_length :]
+    assert joined.tokens[: joined.prompt_length].tolist() == CODEC.encode(prompt).tolist()
+    assert own.tolist() == [*CODEC.encode(response), CODEC.eos_id]
+    open_end = CODEC.join(prompt, response, unfinished=True)
+    assert open_end.tokens.tolist() == joined.tokens[:-1].tolist()
+    assert (joined.tokens.dtype, joined.spans.dtype) == ("int32", "int32")
+    assert (joined.spans.shape, open_end.spans.shape) == ((len(own), 2), (len(own) - 1, 2))
+    starts, ends = joined.spans[:, 0], joined.spans[:, 1]
+    assert (starts <= ends).all()
+    assert joined.spans[-1].tolist() == [len(response)] * 2
+    covered = {place for start, end in joined.spans.tolist() for place in range(start, end)}
+    assert covered == set(range(len(response)))
+
+
+def test_only_the_prompt_gets_the_special_tokens_that_stand_around_a_text(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    start = {"id": "<|im_start|>", "type_id": 0}
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": start}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {
+            "<|im_start|>": {"id": "<|im_start|>", "ids": [CODEC.bos_id], "tokens": ["<|im_start|>"]}
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    joined = TextCodec.load(folder).join("good", " film")
+    plain = CODEC.join("good", " film")
+    assert joined.tokens.tolist() == [CODEC.bos_id, *plain.tokens]
+    assert joined.prompt_length == plain.prompt_length + 1
+
+
 def test_the_name_of_a_special_token_in_a_text_becomes_that_token() -> None:
     tokens = CODEC.encode("so<|im_end|>")
     assert tokens[-1] == CODEC.eos_id

@@ -19,7 +19,6 @@ from pilothouse.models.reward_files import read_manifest
 from pilothouse.models.text import TextCodec
 from pilothouse.models.tiny import tiny_model
 from pilothouse.reward.config import RewardConfig
-from pilothouse.reward.rows import join_texts
 from pilothouse.server import Server
 from pilothouse.v1 import reward_pb2, reward_pb2_grpc, tensor_pb2
 
@@ -59,7 +58,7 @@ async def test_text_and_tokens_score_as_the_model_itself_does(
     backend: str, reward_folder: Path, onnx_folder: Path, codec: TextCodec, serve: Serve, connect: Connect
 ) -> None:
     folder = onnx_folder if backend == "onnx" else reward_folder
-    sequences = [join_texts(codec, *pair) for pair in zip(PROMPTS, RESPONSES, strict=True)]
+    sequences = [codec.join(*pair).tokens for pair in zip(PROMPTS, RESPONSES, strict=True)]
     with torch.no_grad():
         raw = ScalarModel.load(reward_folder).last_token_scores(sequences).numpy()
     async with serve(backend=backend, model=str(folder)) as server, connect(server) as channel:
@@ -75,7 +74,7 @@ async def test_text_and_tokens_score_as_the_model_itself_does(
 
 
 async def test_a_text_ends_in_eos_so_that_it_scores_as_a_finished_response(codec: TextCodec) -> None:
-    tokens = join_texts(codec, "The film", " was great")
+    tokens = codec.join("The film", " was great").tokens
     assert tokens[-1] == codec.eos_id
     assert tokens.dtype == np.int32
     assert codec.decode(tokens) == "The film was great"

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,6 +28,19 @@ _SAMPLE = (
     " \U0001f600\U0001f469\u200d\U0001f680"
 )
 """A text in which tokenizers show how they normalise, split and merge."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """A prompt and a response as one sequence of token ids. P prompt, R response tokens."""
+
+    tokens: Tokens
+    """int32 [P + R]."""
+    prompt_length: int
+    """P."""
+    spans: npt.NDArray[np.int32]
+    """[R, 2]: the half-open range of characters of the response for which each of its tokens stands. The end
+    of the sequence has an empty one."""
 
 
 class TextCodec:
@@ -103,6 +118,24 @@ class TextCodec:
         part the two.
         """
         return np.append(self.encode(text, special_tokens=False), np.int32(self.eos_id))
+
+    def join(self, prompt: str, response: str, *, unfinished: bool = False) -> Joined:
+        """Returns a prompt and a response as one sequence, as a reward model was trained on and scores them.
+
+        Args:
+            prompt: Gets the special tokens that the tokenizer puts around a text.
+            response: Gets none.
+            unfinished: The response goes on; else EOS is put after it.
+        """
+        before = self._tokenizer.encode(prompt).ids
+        after = self._tokenizer.encode(response, add_special_tokens=False)
+        ids, spans = [*before, *after.ids], list(after.offsets)
+        if not unfinished:
+            ids.append(self.eos_id)
+            spans.append((len(response), len(response)))
+        return Joined(
+            np.asarray(ids, dtype=np.int32), len(before), np.asarray(spans, dtype=np.int32).reshape(-1, 2)
+        )
 
     def encode_chat(self, messages: Sequence[tuple[str, str]], *, generation_prompt: bool = True) -> Tokens:
         """Returns the token ids of (role, content) messages, int32 of shape [tokens].

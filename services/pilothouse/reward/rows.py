@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pilothouse.errors import InvalidRequestError
 from pilothouse.models.text import TextCodec
 from pilothouse.reward.backends.base import Backend, Row
@@ -105,7 +103,7 @@ class RowMaker:
         if backend.reads == "text":
             return [Row(prompt=prompt, response=response) for prompt, response in pairs]
         assert backend.codec is not None
-        rows = [Row(tokens=join_texts(backend.codec, prompt, response)) for prompt, response in pairs]
+        rows = [Row(tokens=backend.codec.join(prompt, response).tokens) for prompt, response in pairs]
         return _within(backend, rows)
 
     def _token_rows(
@@ -121,11 +119,6 @@ class RowMaker:
         ]
         self._check_texts(pairs)
         return [Row(prompt=prompt, response=response) for prompt, response in pairs]
-
-
-def join_texts(codec: TextCodec, prompt: str, response: str) -> Tokens:
-    """Returns prompt and response as one sequence that ends in EOS, int32 of shape [tokens]."""
-    return np.concatenate([codec.encode(prompt), codec.encode_answer(response)])
 
 
 def _within(backend: Backend, rows: list[Row]) -> list[Row]:
