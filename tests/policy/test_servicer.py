@@ -217,6 +217,71 @@ def one_token_rows(count: int) -> tensor_pb2.TokenSequences:
     return tensor_pb2.TokenSequences(tokens=ones, lengths=ones)
 
 
+def text_request(prompts: list[str], responses: list[str], **more: object) -> policy_pb2.LogprobsRequest:
+    texts = tensor_pb2.TextSequences(prompts=prompts, responses=responses)
+    return policy_pb2.LogprobsRequest(texts=texts, **more)  # type: ignore[arg-type]
+
+
+async def test_texts_are_scored_as_the_tokens_that_training_makes_of_them(service: Service) -> None:
+    codec = TextCodec.load("tiny")
+    by_text = await service.policy.Logprobs(text_request(["the film", "a"], [" was good", ""]))
+    rows = [
+        [*codec.encode("the film"), *codec.encode(" was good", special_tokens=False), codec.eos_id],
+        [*codec.encode("a"), codec.eos_id],
+    ]
+    prompts = [len(codec.encode("the film")), len(codec.encode("a"))]
+    assert by_text.tokenised.sequences == tensors.encode_sequences(rows)
+    assert by_text.tokenised.prompt_lengths == tensors.encode(prompts, np.int32)
+    spans = tensors.decode(by_text.tokenised.spans, name="spans", dtype=np.int32, ndim=2)
+    assert [" was good"[start:end] for start, end in spans[:-1].tolist()] == [" was", " good", ""]
+    assert spans[-1].tolist() == [0, 0]
+    by_tokens = await service.policy.Logprobs(
+        policy_pb2.LogprobsRequest(
+            sequences=by_text.tokenised.sequences, prompt_lengths=by_text.tokenised.prompt_lengths
+        )
+    )
+    assert (by_text.logprobs, by_text.lengths) == (by_tokens.logprobs, by_tokens.lengths)
+    assert not by_tokens.HasField("tokenised")
+    request = text_request(["the film", "a"], [" was good", ""])
+    request.texts.unfinished = True
+    unfinished = await service.policy.Logprobs(request)
+    lengths = tensors.decode(unfinished.lengths, name="lengths", dtype=np.int32, ndim=1)
+    assert lengths.tolist() == [2, 0]
+
+
+IDS = tensors.encode_sequences([[5, 6]])
+ONE = tensors.encode([1], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (policy_pb2.LogprobsRequest(), "set either"),
+        (policy_pb2.LogprobsRequest(sequences=IDS), "set either"),
+        (policy_pb2.LogprobsRequest(prompt_lengths=ONE), "set either"),
+        (text_request(["a"], ["b"], sequences=IDS, prompt_lengths=ONE), "not parts of both"),
+        (text_request(["a"], ["b"], prompt_lengths=ONE), "not parts of both"),
+        (text_request(["a", "b"], ["c"]), "2 prompts, 1 responses"),
+        (text_request(["a"], []), "1 prompts, 0 responses"),
+        (text_request([], []), "no texts"),
+        (text_request([""], ["b"]), "prompt 0 has no tokens"),
+        (text_request(["a", "the film " * 200], ["b", "c"]), "prompt and response 1 have"),
+        (text_request(["a"], ["x" * 2001]), "response 0 has 2001 bytes; at most 2000"),
+        (text_request(["a"] * 300, ["b"] * 300), "more than 600 tokens; send fewer"),
+        (text_request(["a"], ["b"], temperature=0.0), "temperature"),
+    ],
+)
+async def test_texts_that_cannot_be_scored_are_refused(
+    request_: policy_pb2.LogprobsRequest, words: str
+) -> None:
+    async with serving(max_prompt_bytes=2000, max_request_tokens=600) as service:
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:
+            await service.policy.Logprobs(request_)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason_of(caught.value) == "INVALID_REQUEST"
+        assert (await service.policy.Logprobs(text_request(["a"], [""]))).tokenised.HasField("spans")
+
+
 async def test_scoring_counts_tokens_and_rows_before_it_cuts_them(service: Service) -> None:
     crowds = {
         "at most 262144 at a time": (one_token_rows(500_000), 500_000),

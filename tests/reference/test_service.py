@@ -15,10 +15,11 @@ from pilothouse.config import parse
 from pilothouse.errors import ConfigError, DrainingError, InvalidRequestError, ModelNotFoundError
 from pilothouse.models.load import load_causal_lm, parameters_by_name, state_digest
 from pilothouse.models.logprobs import response_logprobs
+from pilothouse.models.text import TextCodec
 from pilothouse.reference.build import build
 from pilothouse.reference.config import ReferenceConfig
 from pilothouse.reference.worker import Worker
-from pilothouse.v1 import reference_pb2, reference_pb2_grpc
+from pilothouse.v1 import reference_pb2, reference_pb2_grpc, tensor_pb2
 
 from .conftest import Serve
 
@@ -44,6 +45,36 @@ async def test_logprobs_are_those_of_the_model_and_carry_its_digest(serve: Serve
     assert (model.vocabulary_size, model.max_sequence_tokens) == (512, 256)
 
 
+TEXTS = {"prompts": ["the film", "a"], "responses": [" was good", ""]}
+
+
+async def test_texts_are_answered_as_the_tokens_that_training_makes_of_them(serve: Serve) -> None:
+    codec = TextCodec.load("tiny")
+    prompts = [codec.encode(text) for text in TEXTS["prompts"]]
+    rows = [
+        np.concatenate([prompt, codec.encode(response, special_tokens=False), [codec.eos_id]])
+        for prompt, response in zip(prompts, TEXTS["responses"], strict=True)
+    ]
+    behaviour = [np.full(len(row) - len(prompt), -2.0) for row, prompt in zip(rows, prompts, strict=True)]
+    async with serve() as server, client(server) as reference:
+        by_text = await reference.logprobs(**TEXTS, temperature=0.7, behaviour=behaviour)
+        by_tokens = await reference.logprobs(rows, [len(row) for row in prompts], 0.7, behaviour)
+        unfinished = await reference.logprobs(**TEXTS, unfinished=True, temperature=0.7)
+    assert by_text.tokenised is not None
+    assert by_tokens.tokenised is None
+    for found, expected in zip(by_text.tokenised.sequences, rows, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for name in ("rows", "kl"):
+        for found, expected in zip(getattr(by_text, name), getattr(by_tokens, name), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert by_text.reference_digest == by_tokens.reference_digest
+    spans = by_text.tokenised.spans[0].tolist()
+    assert [" was good"[start:end] for start, end in spans] == [" was", " good", ""]
+    assert [len(row) for row in by_text.rows] == [3, 1]
+    assert [len(row) for row in unfinished.rows] == [2, 0]
+    np.testing.assert_allclose(unfinished.rows[0], by_text.rows[0][:-1], atol=1e-5)
+
+
 async def test_kl_is_behaviour_minus_reference(serve: Serve) -> None:
     behaviour = [np.linspace(-3, -1, 12, dtype=np.float32), np.array([-2.0], np.float32)]
     async with serve() as server, client(server) as reference:
@@ -63,6 +94,14 @@ async def test_many_callers_at_once_get_their_own_answers(serve: Serve) -> None:
             np.testing.assert_array_equal(alone.rows[0], answer.rows[0])
 
 
+def texts(prompts: list[str], responses: list[str]) -> tensor_pb2.TextSequences:
+    return tensor_pb2.TextSequences(prompts=prompts, responses=responses)
+
+
+def texts_only(prompts: list[str], responses: list[str]) -> dict[str, object]:
+    return {"sequences": None, "prompt_lengths": None, "texts": texts(prompts, responses)}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -79,6 +118,19 @@ async def test_many_callers_at_once_get_their_own_answers(serve: Serve) -> None:
         ({"temperature": 1e-45}, "temperature"),
         ({"behaviour_logprobs": tensors.encode([0.5], np.float32)}, "1 values for 2"),
         ({"behaviour_logprobs": tensors.encode([0.5, np.nan], np.float32)}, "NaN"),
+        ({"texts": texts(["a"], ["b"])}, "not parts of both"),
+        ({"prompt_lengths": None}, "set either"),
+        ({"sequences": None}, "set either"),
+        ({"sequences": None, "prompt_lengths": None}, "set either"),
+        ({"sequences": None, "texts": texts(["a"], ["b"])}, "not parts of both"),
+        (texts_only(["a", "b"], ["c"]), "2 prompts, 1 responses"),
+        (texts_only([], []), "no texts"),
+        (texts_only([""], ["b"]), "prompt 0 has no tokens"),
+        (texts_only(["a", "the film " * 200], ["b", "c"]), "prompt and response 1 have .* at most 256"),
+        (texts_only(["a"], ["x" * 2001]), "response 0 has 2001 bytes; at most 2000"),
+        (texts_only(["é" * 1001], ["b"]), "prompt 0 has 2002 bytes"),
+        (texts_only(["a"] * 300, ["b"] * 300), "more than 600 tokens; send fewer"),
+        (texts_only(["a"], ["b"]) | {"temperature": -1.0}, "temperature"),
     ],
 )
 async def test_a_malformed_request_is_refused_and_the_server_serves_on(
@@ -88,7 +140,10 @@ async def test_a_malformed_request_is_refused_and_the_server_serves_on(
         "sequences": tensors.encode_sequences([[5, 6, 7]]),
         "prompt_lengths": tensors.encode([1], np.int32),
     }
-    async with serve() as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with (
+        serve(max_text_bytes=2000, max_request_tokens=600) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
         stub = reference_pb2_grpc.ReferenceServiceStub(channel)
         bad = reference_pb2.ReferenceServiceLogprobsRequest(**(fields | changes))
         with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:

@@ -96,26 +96,30 @@ class TokenChunk(_message.Message):
     def __init__(self, completions: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., tokens: _Optional[_Union[_tensor_pb2.TokenSequences, _Mapping]] = ..., logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class LogprobsRequest(_message.Message):
-    __slots__ = ("sequences", "prompt_lengths", "temperature")
+    __slots__ = ("sequences", "prompt_lengths", "temperature", "texts")
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LENGTHS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     sequences: _tensor_pb2.TokenSequences
     prompt_lengths: _tensor_pb2.Tensor
     temperature: float
-    def __init__(self, sequences: _Optional[_Union[_tensor_pb2.TokenSequences, _Mapping]] = ..., prompt_lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., temperature: _Optional[float] = ...) -> None: ...
+    texts: _tensor_pb2.TextSequences
+    def __init__(self, sequences: _Optional[_Union[_tensor_pb2.TokenSequences, _Mapping]] = ..., prompt_lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., temperature: _Optional[float] = ..., texts: _Optional[_Union[_tensor_pb2.TextSequences, _Mapping]] = ...) -> None: ...
 
 class LogprobsResponse(_message.Message):
-    __slots__ = ("logprobs", "lengths", "epoch", "version")
+    __slots__ = ("logprobs", "lengths", "epoch", "version", "tokenised")
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOKENISED_FIELD_NUMBER: _ClassVar[int]
     logprobs: _tensor_pb2.Tensor
     lengths: _tensor_pb2.Tensor
     epoch: int
     version: int
-    def __init__(self, logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+    tokenised: _tensor_pb2.TokenisedTexts
+    def __init__(self, logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., tokenised: _Optional[_Union[_tensor_pb2.TokenisedTexts, _Mapping]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ()

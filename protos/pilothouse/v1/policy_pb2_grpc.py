@@ -67,7 +67,8 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Logprobs(self, request, context):
-        """Returns the log-probabilities that the policy now serving gives to the tokens of whole sequences.
+        """Returns the log-probabilities that the policy now serving gives to the response tokens of whole sequences,
+        which come as token ids or as text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

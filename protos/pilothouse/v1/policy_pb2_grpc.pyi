@@ -40,7 +40,9 @@ class PolicyServiceStub:
     Cancelling the call frees its slots within one decode step.
     """
     Logprobs: _grpc.UnaryUnaryMultiCallable[_policy_pb2.LogprobsRequest, _policy_pb2.LogprobsResponse]
-    """Returns the log-probabilities that the policy now serving gives to the tokens of whole sequences."""
+    """Returns the log-probabilities that the policy now serving gives to the response tokens of whole sequences,
+    which come as token ids or as text.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetModelRequest, _policy_pb2.GetModelResponse]
     """Describes the model being served, its limits and its current weight version."""
 
@@ -56,7 +58,9 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     Cancelling the call frees its slots within one decode step.
     """
     Logprobs: _aio.UnaryUnaryMultiCallable[_policy_pb2.LogprobsRequest, _policy_pb2.LogprobsResponse]  # type: ignore[assignment]
-    """Returns the log-probabilities that the policy now serving gives to the tokens of whole sequences."""
+    """Returns the log-probabilities that the policy now serving gives to the response tokens of whole sequences,
+    which come as token ids or as text.
+    """
     GetModel: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetModelRequest, _policy_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model being served, its limits and its current weight version."""
 
@@ -81,7 +85,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.LogprobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.LogprobsResponse, _abc.Awaitable[_policy_pb2.LogprobsResponse]]:
-        """Returns the log-probabilities that the policy now serving gives to the tokens of whole sequences."""
+        """Returns the log-probabilities that the policy now serving gives to the response tokens of whole sequences,
+        which come as token ids or as text.
+        """
 
     @_abc_1.abstractmethod
     def GetModel(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pilothouse.v1 import tensor_pb2 as pilothouse_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpilothouse/v1/reference.proto\x12\rpilothouse.v1\x1a\x1apilothouse/v1/tensor.proto\"\xdf\x01\n\x1fReferenceServiceLogprobsRequest\x12\x30\n\tsequences\x18\x01 \x01(\x0b\x32\x1d.pilothouse.v1.TokenSequences\x12-\n\x0eprompt_lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12\x18\n\x0btemperature\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x31\n\x12\x62\x65haviour_logprobs\x18\x04 \x01(\x0b\x32\x15.pilothouse.v1.TensorB\x0e\n\x0c_temperature\"\xb0\x01\n ReferenceServiceLogprobsResponse\x12\'\n\x08logprobs\x18\x01 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12&\n\x07lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12!\n\x02kl\x18\x03 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12\x18\n\x10reference_digest\x18\x04 \x01(\t\"\x1a\n\x18GetReferenceModelRequest\"\x94\x01\n\x19GetReferenceModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10reference_digest\x18\x02 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\x05\x12\x1b\n\x13max_sequence_tokens\x18\x04 \x01(\x05\x12\x18\n\x10tokenizer_digest\x18\x05 \x01(\t2\xe7\x01\n\x10ReferenceService\x12k\n\x08Logprobs\x12..pilothouse.v1.ReferenceServiceLogprobsRequest\x1a/.pilothouse.v1.ReferenceServiceLogprobsResponse\x12\x66\n\x11GetReferenceModel\x12\'.pilothouse.v1.GetReferenceModelRequest\x1a(.pilothouse.v1.GetReferenceModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpilothouse/v1/reference.proto\x12\rpilothouse.v1\x1a\x1apilothouse/v1/tensor.proto\"\x8c\x02\n\x1fReferenceServiceLogprobsRequest\x12\x30\n\tsequences\x18\x01 \x01(\x0b\x32\x1d.pilothouse.v1.TokenSequences\x12-\n\x0eprompt_lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12\x18\n\x0btemperature\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x31\n\x12\x62\x65haviour_logprobs\x18\x04 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12+\n\x05texts\x18\x05 \x01(\x0b\x32\x1c.pilothouse.v1.TextSequencesB\x0e\n\x0c_temperature\"\xe2\x01\n ReferenceServiceLogprobsResponse\x12\'\n\x08logprobs\x18\x01 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12&\n\x07lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12!\n\x02kl\x18\x03 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12\x18\n\x10reference_digest\x18\x04 \x01(\t\x12\x30\n\ttokenised\x18\x05 \x01(\x0b\x32\x1d.pilothouse.v1.TokenisedTexts\"\x1a\n\x18GetReferenceModelRequest\"\x94\x01\n\x19GetReferenceModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10reference_digest\x18\x02 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\x05\x12\x1b\n\x13max_sequence_tokens\x18\x04 \x01(\x05\x12\x18\n\x10tokenizer_digest\x18\x05 \x01(\t2\xe7\x01\n\x10ReferenceService\x12k\n\x08Logprobs\x12..pilothouse.v1.ReferenceServiceLogprobsRequest\x1a/.pilothouse.v1.ReferenceServiceLogprobsResponse\x12\x66\n\x11GetReferenceModel\x12\'.pilothouse.v1.GetReferenceModelRequest\x1a(.pilothouse.v1.GetReferenceModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pilothouse.v1.reference_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REFERENCESERVICELOGPROBSREQUEST']._serialized_start=77
-  _globals['_REFERENCESERVICELOGPROBSREQUEST']._serialized_end=300
-  _globals['_REFERENCESERVICELOGPROBSRESPONSE']._serialized_start=303
-  _globals['_REFERENCESERVICELOGPROBSRESPONSE']._serialized_end=479
-  _globals['_GETREFERENCEMODELREQUEST']._serialized_start=481
-  _globals['_GETREFERENCEMODELREQUEST']._serialized_end=507
-  _globals['_GETREFERENCEMODELRESPONSE']._serialized_start=510
-  _globals['_GETREFERENCEMODELRESPONSE']._serialized_end=658
-  _globals['_REFERENCESERVICE']._serialized_start=661
-  _globals['_REFERENCESERVICE']._serialized_end=892
+  _globals['_REFERENCESERVICELOGPROBSREQUEST']._serialized_end=345
+  _globals['_REFERENCESERVICELOGPROBSRESPONSE']._serialized_start=348
+  _globals['_REFERENCESERVICELOGPROBSRESPONSE']._serialized_end=574
+  _globals['_GETREFERENCEMODELREQUEST']._serialized_start=576
+  _globals['_GETREFERENCEMODELREQUEST']._serialized_end=602
+  _globals['_GETREFERENCEMODELRESPONSE']._serialized_start=605
+  _globals['_GETREFERENCEMODELRESPONSE']._serialized_end=753
+  _globals['_REFERENCESERVICE']._serialized_start=756
+  _globals['_REFERENCESERVICE']._serialized_end=987
 # @@protoc_insertion_point(module_scope)

@@ -7,28 +7,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReferenceServiceLogprobsRequest(_message.Message):
-    __slots__ = ("sequences", "prompt_lengths", "temperature", "behaviour_logprobs")
+    __slots__ = ("sequences", "prompt_lengths", "temperature", "behaviour_logprobs", "texts")
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LENGTHS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOUR_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     sequences: _tensor_pb2.TokenSequences
     prompt_lengths: _tensor_pb2.Tensor
     temperature: float
     behaviour_logprobs: _tensor_pb2.Tensor
-    def __init__(self, sequences: _Optional[_Union[_tensor_pb2.TokenSequences, _Mapping]] = ..., prompt_lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., temperature: _Optional[float] = ..., behaviour_logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    texts: _tensor_pb2.TextSequences
+    def __init__(self, sequences: _Optional[_Union[_tensor_pb2.TokenSequences, _Mapping]] = ..., prompt_lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., temperature: _Optional[float] = ..., behaviour_logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[_tensor_pb2.TextSequences, _Mapping]] = ...) -> None: ...
 
 class ReferenceServiceLogprobsResponse(_message.Message):
-    __slots__ = ("logprobs", "lengths", "kl", "reference_digest")
+    __slots__ = ("logprobs", "lengths", "kl", "reference_digest", "tokenised")
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     KL_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TOKENISED_FIELD_NUMBER: _ClassVar[int]
     logprobs: _tensor_pb2.Tensor
     lengths: _tensor_pb2.Tensor
     kl: _tensor_pb2.Tensor
     reference_digest: str
-    def __init__(self, logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., kl: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., reference_digest: _Optional[str] = ...) -> None: ...
+    tokenised: _tensor_pb2.TokenisedTexts
+    def __init__(self, logprobs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., lengths: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., kl: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., reference_digest: _Optional[str] = ..., tokenised: _Optional[_Union[_tensor_pb2.TokenisedTexts, _Mapping]] = ...) -> None: ...
 
 class GetReferenceModelRequest(_message.Message):
     __slots__ = ()

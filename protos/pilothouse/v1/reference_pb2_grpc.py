@@ -53,7 +53,7 @@ class ReferenceServiceServicer:
 
     def Logprobs(self, request, context):
         """Returns the log-probability of every response token, and, where behaviour log-probabilities are given,
-        the per-token KL estimate k1 = behaviour - reference.
+        the per-token KL estimate k1 = behaviour - reference. Sequences come as token ids or as text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

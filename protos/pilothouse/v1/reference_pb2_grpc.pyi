@@ -35,7 +35,7 @@ class ReferenceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ReferenceServiceAsyncStub: ...
     Logprobs: _grpc.UnaryUnaryMultiCallable[_reference_pb2.ReferenceServiceLogprobsRequest, _reference_pb2.ReferenceServiceLogprobsResponse]
     """Returns the log-probability of every response token, and, where behaviour log-probabilities are given,
-    the per-token KL estimate k1 = behaviour - reference.
+    the per-token KL estimate k1 = behaviour - reference. Sequences come as token ids or as text.
     """
     GetReferenceModel: _grpc.UnaryUnaryMultiCallable[_reference_pb2.GetReferenceModelRequest, _reference_pb2.GetReferenceModelResponse]
     """Describes the reference model."""
@@ -47,7 +47,7 @@ class ReferenceServiceAsyncStub(ReferenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Logprobs: _aio.UnaryUnaryMultiCallable[_reference_pb2.ReferenceServiceLogprobsRequest, _reference_pb2.ReferenceServiceLogprobsResponse]  # type: ignore[assignment]
     """Returns the log-probability of every response token, and, where behaviour log-probabilities are given,
-    the per-token KL estimate k1 = behaviour - reference.
+    the per-token KL estimate k1 = behaviour - reference. Sequences come as token ids or as text.
     """
     GetReferenceModel: _aio.UnaryUnaryMultiCallable[_reference_pb2.GetReferenceModelRequest, _reference_pb2.GetReferenceModelResponse]  # type: ignore[assignment]
     """Describes the reference model."""
@@ -62,7 +62,7 @@ class ReferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reference_pb2.ReferenceServiceLogprobsResponse, _abc.Awaitable[_reference_pb2.ReferenceServiceLogprobsResponse]]:
         """Returns the log-probability of every response token, and, where behaviour log-probabilities are given,
-        the per-token KL estimate k1 = behaviour - reference.
+        the per-token KL estimate k1 = behaviour - reference. Sequences come as token ids or as text.
         """
 
     @_abc_1.abstractmethod

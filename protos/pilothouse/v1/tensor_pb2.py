@@ -24,27 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apilothouse/v1/tensor.proto\x12\rpilothouse.v1\"M\n\x06Tensor\x12&\n\x05\x64type\x18\x01 \x01(\x0e\x32\x17.pilothouse.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"_\n\x0eTokenSequences\x12%\n\x06tokens\x18\x01 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12&\n\x07lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"\x16\n\x05Texts\x12\r\n\x05texts\x18\x01 \x03(\t\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"4\n\x04\x43hat\x12,\n\x08messages\x18\x01 \x03(\x0b\x32\x1a.pilothouse.v1.ChatMessage\"+\n\x05\x43hats\x12\"\n\x05\x63hats\x18\x01 \x03(\x0b\x32\x13.pilothouse.v1.Chat\"I\n\x0bVersionSpan\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05*\xac\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x05\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apilothouse/v1/tensor.proto\x12\rpilothouse.v1\"M\n\x06Tensor\x12&\n\x05\x64type\x18\x01 \x01(\x0e\x32\x17.pilothouse.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"_\n\x0eTokenSequences\x12%\n\x06tokens\x18\x01 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12&\n\x07lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"\x16\n\x05Texts\x12\r\n\x05texts\x18\x01 \x03(\t\"G\n\rTextSequences\x12\x0f\n\x07prompts\x18\x01 \x03(\t\x12\x11\n\tresponses\x18\x02 \x03(\t\x12\x12\n\nunfinished\x18\x03 \x01(\x08\"\x97\x01\n\x0eTokenisedTexts\x12\x30\n\tsequences\x18\x01 \x01(\x0b\x32\x1d.pilothouse.v1.TokenSequences\x12-\n\x0eprompt_lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12$\n\x05spans\x18\x03 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"4\n\x04\x43hat\x12,\n\x08messages\x18\x01 \x03(\x0b\x32\x1a.pilothouse.v1.ChatMessage\"+\n\x05\x43hats\x12\"\n\x05\x63hats\x18\x01 \x03(\x0b\x32\x13.pilothouse.v1.Chat\"I\n\x0bVersionSpan\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05*\xac\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x05\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pilothouse.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=466
-  _globals['_DATATYPE']._serialized_end=638
+  _globals['_DATATYPE']._serialized_start=693
+  _globals['_DATATYPE']._serialized_end=865
   _globals['_TENSOR']._serialized_start=45
   _globals['_TENSOR']._serialized_end=122
   _globals['_TOKENSEQUENCES']._serialized_start=124
   _globals['_TOKENSEQUENCES']._serialized_end=219
   _globals['_TEXTS']._serialized_start=221
   _globals['_TEXTS']._serialized_end=243
-  _globals['_CHATMESSAGE']._serialized_start=245
-  _globals['_CHATMESSAGE']._serialized_end=289
-  _globals['_CHAT']._serialized_start=291
-  _globals['_CHAT']._serialized_end=343
-  _globals['_CHATS']._serialized_start=345
-  _globals['_CHATS']._serialized_end=388
-  _globals['_VERSIONSPAN']._serialized_start=390
-  _globals['_VERSIONSPAN']._serialized_end=463
+  _globals['_TEXTSEQUENCES']._serialized_start=245
+  _globals['_TEXTSEQUENCES']._serialized_end=316
+  _globals['_TOKENISEDTEXTS']._serialized_start=319
+  _globals['_TOKENISEDTEXTS']._serialized_end=470
+  _globals['_CHATMESSAGE']._serialized_start=472
+  _globals['_CHATMESSAGE']._serialized_end=516
+  _globals['_CHAT']._serialized_start=518
+  _globals['_CHAT']._serialized_end=570
+  _globals['_CHATS']._serialized_start=572
+  _globals['_CHATS']._serialized_end=615
+  _globals['_VERSIONSPAN']._serialized_start=617
+  _globals['_VERSIONSPAN']._serialized_end=690
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,26 @@ class Texts(_message.Message):
     texts: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class TextSequences(_message.Message):
+    __slots__ = ("prompts", "responses", "unfinished")
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_FIELD_NUMBER: _ClassVar[int]
+    prompts: _containers.RepeatedScalarFieldContainer[str]
+    responses: _containers.RepeatedScalarFieldContainer[str]
+    unfinished: bool
+    def __init__(self, prompts: _Optional[_Iterable[str]] = ..., responses: _Optional[_Iterable[str]] = ..., unfinished: _Optional[bool] = ...) -> None: ...
+
+class TokenisedTexts(_message.Message):
+    __slots__ = ("sequences", "prompt_lengths", "spans")
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    sequences: TokenSequences
+    prompt_lengths: Tensor
+    spans: Tensor
+    def __init__(self, sequences: _Optional[_Union[TokenSequences, _Mapping]] = ..., prompt_lengths: _Optional[_Union[Tensor, _Mapping]] = ..., spans: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
 class ChatMessage(_message.Message):
     __slots__ = ("role", "content")
     ROLE_FIELD_NUMBER: _ClassVar[int]

@@ -1,6 +1,7 @@
 """Clients of the policy service."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import overload
 
 import numpy.typing as npt
 
@@ -67,21 +68,50 @@ class PolicyClient(SyncClient):
         for response in self._stream(self._stub.Generate, request):
             yield from codec.events(response)
 
+    @overload
     def logprobs(
         self, sequences: Sequence[TokenRow], prompt_lengths: npt.ArrayLike, temperature: float = 1.0
+    ) -> PolicyLogprobs: ...
+
+    @overload
+    def logprobs(
+        self,
+        *,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        unfinished: bool = False,
+        temperature: float = 1.0,
+    ) -> PolicyLogprobs: ...
+
+    def logprobs(
+        self,
+        sequences: Sequence[TokenRow] | None = None,
+        prompt_lengths: npt.ArrayLike | None = None,
+        temperature: float = 1.0,
+        *,
+        prompts: Sequence[str] | None = None,
+        responses: Sequence[str] | None = None,
+        unfinished: bool = False,
     ) -> PolicyLogprobs:
         """Returns the log-probs of response tokens under the weights now serving.
 
+        Give sequences and prompt lengths, or prompts and responses.
+
         Args:
-            sequences: Prompt and response joined, one row each.
+            sequences: Token ids, prompt and response joined, one row each.
             prompt_lengths: int [B]: how many tokens of every row are the prompt, each at least 1.
             temperature: Divides the logits.
+            prompts: Texts, one per row, each of at least one token.
+            responses: Texts, one per row.
+            unfinished: The responses go on; else each is followed by the end-of-sequence id, as in training.
 
         Raises:
-            InvalidRequestError: A row or length is not what the model takes.
+            InvalidRequestError: Neither or both kinds were given, or a row is not what the model takes.
         """
-        request = codec.logprobs_request(sequences, prompt_lengths, temperature)
-        return codec.logprobs(self._call(self._stub.Logprobs, request))
+        request = codec.logprobs_request(
+            sequences, prompt_lengths, temperature, prompts, responses, unfinished
+        )
+        return codec.logprobs(request, self._call(self._stub.Logprobs, request))
 
     def model(self) -> PolicyModel:
         """Returns what is being served, its limits and its weight version."""
@@ -122,12 +152,36 @@ class AsyncPolicyClient(AsyncClient):
             for event in codec.events(response):
                 yield event
 
+    @overload
     async def logprobs(
         self, sequences: Sequence[TokenRow], prompt_lengths: npt.ArrayLike, temperature: float = 1.0
+    ) -> PolicyLogprobs: ...
+
+    @overload
+    async def logprobs(
+        self,
+        *,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        unfinished: bool = False,
+        temperature: float = 1.0,
+    ) -> PolicyLogprobs: ...
+
+    async def logprobs(
+        self,
+        sequences: Sequence[TokenRow] | None = None,
+        prompt_lengths: npt.ArrayLike | None = None,
+        temperature: float = 1.0,
+        *,
+        prompts: Sequence[str] | None = None,
+        responses: Sequence[str] | None = None,
+        unfinished: bool = False,
     ) -> PolicyLogprobs:
         """As ``PolicyClient.logprobs``."""
-        request = codec.logprobs_request(sequences, prompt_lengths, temperature)
-        return codec.logprobs(await self._call(self._stub.Logprobs, request))
+        request = codec.logprobs_request(
+            sequences, prompt_lengths, temperature, prompts, responses, unfinished
+        )
+        return codec.logprobs(request, await self._call(self._stub.Logprobs, request))
 
     async def model(self) -> PolicyModel:
         """As ``PolicyClient.model``."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from pilothouse import tensors
 from pilothouse.client.base import sendable
+from pilothouse.client.sequences_codec import fill, tokenised
 from pilothouse.client.types import (
     Chat,
     Completion,
@@ -89,19 +90,23 @@ def in_order(found: Iterable[Completion], prompts: int, n: int) -> list[Completi
 
 @sendable()
 def logprobs_request(
-    sequences: Sequence[TokenRow], prompt_lengths: npt.ArrayLike, temperature: float
+    sequences: Sequence[TokenRow] | None,
+    prompt_lengths: npt.ArrayLike | None,
+    temperature: float,
+    prompts: Sequence[str] | None,
+    responses: Sequence[str] | None,
+    unfinished: bool,
 ) -> policy_pb2.LogprobsRequest:
     """Returns the message; see ``PolicyClient.logprobs``."""
-    return policy_pb2.LogprobsRequest(
-        sequences=tensors.encode_sequences(sequences),
-        prompt_lengths=tensors.encode(prompt_lengths, np.int32),
-        temperature=temperature,
-    )
+    request = policy_pb2.LogprobsRequest(temperature=temperature)
+    fill(request, sequences, prompt_lengths, prompts, responses, unfinished)
+    return request
 
 
-def logprobs(response: policy_pb2.LogprobsResponse) -> PolicyLogprobs:
+def logprobs(request: policy_pb2.LogprobsRequest, response: policy_pb2.LogprobsResponse) -> PolicyLogprobs:
     """Returns the answer's rows."""
-    return PolicyLogprobs(rows(response.logprobs, response.lengths), response.epoch, response.version)
+    found = rows(response.logprobs, response.lengths)
+    return PolicyLogprobs(found, response.epoch, response.version, tokenised(request, response, found))
 
 
 def model(response: policy_pb2.GetModelResponse) -> PolicyModel:

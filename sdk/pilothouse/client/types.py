@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pilothouse.sequences import Spans
 from pilothouse.tensors import Floats, Tokens
 
 FinishReason = Literal["stop_token", "stop_string", "length"]
@@ -89,6 +90,19 @@ class TokenEvent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TokenisedTexts:
+    """What the service's tokenizer made of prompts and responses; one entry per row in each field."""
+
+    sequences: list[Tokens]
+    """Prompt and response joined, int32 [prompt + response tokens]. As token ids they get the same answer."""
+    prompt_lengths: list[int]
+    """How many tokens of every row are the prompt."""
+    spans: list[Spans]
+    """int32 [response tokens, 2]: ``response[start:end]`` is the text of a token, as the tokenizer tells it.
+    A space may belong to no token; the end-of-sequence id has an empty range."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PolicyLogprobs:
     """What the policy now serving thinks of given responses."""
 
@@ -96,6 +110,8 @@ class PolicyLogprobs:
     """One row per sequence, [response tokens]."""
     epoch: int
     version: int
+    tokenised: TokenisedTexts | None = None
+    """The tokens behind the rows; only where texts were given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +199,8 @@ class ReferenceLogprobs:
     """behaviour - reference per token, same shapes; None where no behaviour log-probs were given."""
     reference_digest: str
     """BLAKE3 of the reference model's weights, lower-case hex."""
+    tokenised: TokenisedTexts | None = None
+    """The tokens behind the rows; only where texts were given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class PolicyConfig(Config):
     max_sequence_tokens: int = Field(default=2048, ge=2)
     """Longest prompt and completion together, at most the model's context: the length of a slot."""
     max_prompt_bytes: int = Field(default=1_000_000, ge=1)
-    """Longest text or chat of one prompt, in UTF-8 bytes."""
+    """Longest text or chat of one prompt, or text of one response to score, in UTF-8 bytes."""
     max_request_tokens: int = Field(default=2**18, ge=1)
     """Most tokens of one request for log-probs, over all its sequences."""
     prefill_tokens: int = Field(default=1024, ge=1)

@@ -9,8 +9,10 @@ import numpy as np
 
 from pilothouse import tensors
 from pilothouse.errors import InvalidRequestError, InvalidTensorError
-from pilothouse.models.text import TextCodec
+from pilothouse.models.text import Joined, TextCodec
+from pilothouse.models.text_batch import join_all
 from pilothouse.policy.sampling import Sampling
+from pilothouse.sequences import kind_of
 from pilothouse.tensors import Tokens
 from pilothouse.v1 import policy_pb2, tensor_pb2
 
@@ -20,6 +22,18 @@ MAX_STOP_BYTES = 256
 MIN_TEMPERATURE = 0.001
 MAX_TEMPERATURE = 100.0
 MAX_CHAT_MESSAGES = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a Logprobs request asks for."""
+
+    sequences: list[Tokens]
+    """Prompt and response joined."""
+    prompt_lengths: list[int]
+    temperature: float
+    joined: list[Joined]
+    """What the tokenizer made of texts; empty where token ids were sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,31 +160,25 @@ class Limits:
             raise InvalidTensorError(f"seeds must have one entry per prompt ({prompts}), got {len(seeds)}")
         return tuple(seeds.tolist())
 
-    def scored(self, request: policy_pb2.LogprobsRequest) -> tuple[list[Tokens], list[int], float]:
-        """Returns (sequences, prompt lengths, temperature) of a Logprobs request.
+    def asked(self, request: policy_pb2.LogprobsRequest, codec: TextCodec) -> Asked:
+        """Returns what a Logprobs request asks for, texts made into token ids.
 
         Raises:
-            InvalidRequestError: A length, id or the temperature is out of range.
+            InvalidRequestError: Both texts and token ids were sent, or neither, or a text, length, id or the
+                temperature is out of range.
         """
         temperature = request.temperature if request.HasField("temperature") else 1.0
         if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
             raise InvalidRequestError(
                 f"temperature must be from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, got {temperature:g}"
             )
+        if kind_of(request) == "texts":
+            joined = self._joined(request.texts, codec)
+            rows, lengths = [row.tokens for row in joined], [row.prompt_length for row in joined]
+            return Asked(sequences=rows, prompt_lengths=lengths, temperature=temperature, joined=joined)
         rows = self.sequences(request.sequences, "sequences")
-        lengths = tensors.decode(
-            request.prompt_lengths, name="prompt_lengths", dtype=np.int32, ndim=1
-        ).tolist()
-        if len(lengths) != len(rows):
-            raise InvalidTensorError(
-                f"prompt_lengths must have one entry per sequence ({len(rows)}), got {len(lengths)}"
-            )
-        for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            if not 1 <= length <= len(row):
-                raise InvalidRequestError(
-                    f"prompt_lengths[{index}] must be from 1 to {len(row)} (the sequence), got {length}"
-                )
-        return rows, lengths, temperature
+        lengths = self._prompt_lengths(request.prompt_lengths, rows)
+        return Asked(sequences=rows, prompt_lengths=lengths, temperature=temperature, joined=[])
 
     def sequences(self, message: tensor_pb2.TokenSequences, name: str) -> list[Tokens]:
         """Returns whole sequences that the model can compute.
@@ -196,6 +204,31 @@ class Limits:
                     f"{name}[{index}] has {len(row)} tokens; at most {self.max_sequence_tokens} are served"
                 )
         return rows
+
+    def _joined(self, texts: tensor_pb2.TextSequences, codec: TextCodec) -> list[Joined]:
+        return join_all(
+            codec,
+            texts.prompts,
+            texts.responses,
+            unfinished=texts.unfinished,
+            max_text_bytes=self.max_prompt_bytes,
+            max_sequence_tokens=self.max_sequence_tokens,
+            max_request_tokens=self.max_request_tokens,
+        )
+
+    def _prompt_lengths(self, message: tensor_pb2.Tensor, rows: Sequence[Tokens]) -> list[int]:
+        array = tensors.decode(message, name="prompt_lengths", dtype=np.int32, ndim=1)
+        lengths: list[int] = array.tolist()
+        if len(lengths) != len(rows):
+            raise InvalidTensorError(
+                f"prompt_lengths must have one entry per sequence ({len(rows)}), got {len(lengths)}"
+            )
+        for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            if not 1 <= length <= len(row):
+                raise InvalidRequestError(
+                    f"prompt_lengths[{index}] must be from 1 to {len(row)} (the sequence), got {length}"
+                )
+        return lengths
 
     def _stop_ids(self, params: policy_pb2.SamplingParams) -> Sequence[int]:
         ids = list(params.stop_token_ids)

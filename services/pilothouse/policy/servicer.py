@@ -1,7 +1,7 @@
 """PolicyService on the wire: decodes, calls the engine, encodes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,13 +10,14 @@ import grpc
 import numpy as np
 
 from pilothouse import tensors
-from pilothouse.models.text import TextCodec
+from pilothouse.models.text import Joined, TextCodec
 from pilothouse.policy.engine import PolicyEngine
 from pilothouse.policy.limits import Limits
 from pilothouse.policy.requests import Completed, FinishReason, NewToken, Request, Update
 from pilothouse.policy.runner import logprobs_in_pieces
 from pilothouse.policy.stop import StopStrings
 from pilothouse.policy.weights import WeightTransactions
+from pilothouse.sequences import encode_tokenised
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc, tensor_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -99,19 +100,25 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     async def Logprobs(
         self, request: policy_pb2.LogprobsRequest, context: Context
     ) -> policy_pb2.LogprobsResponse:
-        """Scores responses, all with the version that serves when the call arrives."""
-        rows, lengths, temperature = self._limits.scored(request)
+        """Scores responses, all with the version that serves when scoring begins."""
+        # On a thread: tokenising long texts takes a while.
+        asked = await asyncio.to_thread(self._limits.asked, request, self._codec)
         served = self._transactions.current
         pieces = logprobs_in_pieces(
-            served.weights, rows, lengths, temperature=temperature, batch_tokens=self._batch_tokens
+            served.weights,
+            asked.sequences,
+            asked.prompt_lengths,
+            temperature=asked.temperature,
+            batch_tokens=self._batch_tokens,
         )
         logprobs = await asyncio.wrap_future(self._engine.in_pieces(pieces))
-        counts = [len(row) - length for row, length in zip(rows, lengths, strict=True)]
+        rows = zip(asked.sequences, asked.prompt_lengths, strict=True)
         return policy_pb2.LogprobsResponse(
             logprobs=tensors.encode(logprobs, np.float32),
-            lengths=tensors.encode(counts, np.int32),
+            lengths=tensors.encode([len(row) - length for row, length in rows], np.int32),
             epoch=served.version.epoch,
             version=served.version.version,
+            tokenised=_encode_joined(asked.joined),
         )
 
     async def GetModel(
@@ -177,4 +184,12 @@ def _encode_chunk(tokens: list[NewToken]) -> policy_pb2.TokenChunk:
         completions=tensors.encode(rows),
         tokens=tensors.encode_sequences([[new.token] for new in tokens]),
         logprobs=tensors.encode([new.logprob for new in tokens], np.float32),
+    )
+
+
+def _encode_joined(rows: Sequence[Joined]) -> tensor_pb2.TokenisedTexts | None:
+    if not rows:
+        return None
+    return encode_tokenised(
+        [row.tokens for row in rows], [row.prompt_length for row in rows], [row.spans for row in rows]
     )

@@ -11,6 +11,7 @@ from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name,
 from pilothouse.models.threads import one_thread
 from pilothouse.reference.config import ReferenceConfig
 from pilothouse.reference.engine import ReferenceEngine
+from pilothouse.reference.requests import RequestReader
 from pilothouse.reference.servicer import ReferenceServicer
 from pilothouse.reference.worker import Worker
 from pilothouse.server import Server
@@ -39,8 +40,9 @@ async def build(config: ReferenceConfig) -> AsyncIterator[Sequence[Server]]:
     worker = Worker(config.threads or threads)
     try:
         server = Server(config.server, "reference")
+        reader = RequestReader(engine, loaded.codec, max_text_bytes=config.max_text_bytes)
         servicer = ReferenceServicer(
-            engine, worker, name=loaded.name, digest=digest, tokenizer_digest=loaded.codec.digest
+            engine, worker, reader, name=loaded.name, digest=digest, tokenizer_digest=loaded.codec.digest
         )
         reference_pb2_grpc.add_ReferenceServiceServicer_to_server(servicer, server.grpc)
         server.services("pilothouse.v1.ReferenceService")

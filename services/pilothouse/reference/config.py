@@ -27,3 +27,5 @@ class ReferenceConfig(Config):
     """Most tokens computed at a time; a longer sequence goes alone."""
     max_request_tokens: int = Field(default=2**18, ge=1)
     """Most tokens of one request, over all its sequences."""
+    max_text_bytes: int = Field(default=1_000_000, ge=1)
+    """Longest prompt or response as text, in UTF-8 bytes."""

@@ -1,5 +1,6 @@
 """ReferenceService on the wire: decodes, computes, encodes."""
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -7,11 +8,10 @@ import grpc
 import numpy as np
 
 from pilothouse import tensors
-from pilothouse.errors import InvalidTensorError
 from pilothouse.reference.engine import ReferenceEngine
 from pilothouse.reference.metrics import LOGPROB_SECONDS, LOGPROB_TOKENS
+from pilothouse.reference.requests import RequestReader
 from pilothouse.reference.worker import Worker
-from pilothouse.tensors import Floats
 from pilothouse.v1 import reference_pb2, reference_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,10 +21,18 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
     """Catches no errors."""
 
     def __init__(
-        self, engine: ReferenceEngine, worker: Worker, *, name: str, digest: str, tokenizer_digest: str
+        self,
+        engine: ReferenceEngine,
+        worker: Worker,
+        reader: RequestReader,
+        *,
+        name: str,
+        digest: str,
+        tokenizer_digest: str,
     ) -> None:
         self._engine = engine
         self._worker = worker
+        self._reader = reader
         self._name = name
         self._digest = digest
         self._tokenizer_digest = tokenizer_digest
@@ -32,27 +40,19 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
     async def Logprobs(  # noqa: D102 - documented in the proto
         self, request: reference_pb2.ReferenceServiceLogprobsRequest, context: Context
     ) -> reference_pb2.ReferenceServiceLogprobsResponse:
-        sequences = tensors.decode_sequences(
-            request.sequences,
-            name="sequences",
-            vocabulary_size=self._engine.vocabulary_size,
-            max_rows=self._engine.max_request_tokens,  # every row has a token
-        )
-        prompts = tensors.decode(request.prompt_lengths, name="prompt_lengths", dtype=np.int32, ndim=1)
-        temperature = request.temperature if request.HasField("temperature") else 1.0
-        self._engine.check(sequences, prompts.astype(np.int32), temperature)
-        lengths = np.array([len(sequence) for sequence in sequences], np.int32) - prompts.astype(np.int32)
-        behaviour = _decode_behaviour(request, int(lengths.sum()))
+        # On a thread: tokenising long texts takes a while.
+        asked = await asyncio.to_thread(self._reader.read, request)
         with LOGPROB_SECONDS.time():
             logprobs = await self._worker.run(
-                partial(self._engine.logprobs, sequences, prompts.tolist(), temperature)
+                partial(self._engine.logprobs, asked.sequences, asked.prompt_lengths, asked.temperature)
             )
         LOGPROB_TOKENS.inc(len(logprobs))
         return reference_pb2.ReferenceServiceLogprobsResponse(
             logprobs=tensors.encode(logprobs),
-            lengths=tensors.encode(lengths),
-            kl=None if behaviour is None else tensors.encode(behaviour - logprobs),
+            lengths=tensors.encode(asked.response_lengths, np.int32),
+            kl=None if asked.behaviour is None else tensors.encode(asked.behaviour - logprobs),
             reference_digest=self._digest,
+            tokenised=asked.tokenised,
         )
 
     async def GetReferenceModel(  # noqa: D102 - documented in the proto
@@ -65,17 +65,3 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
             max_sequence_tokens=self._engine.max_sequence_tokens,
             tokenizer_digest=self._tokenizer_digest,
         )
-
-
-def _decode_behaviour(request: reference_pb2.ReferenceServiceLogprobsRequest, count: int) -> Floats | None:
-    """Returns the behaviour log-probabilities, float32 [R], or None where none were sent."""
-    if not request.HasField("behaviour_logprobs"):
-        return None
-    name = "behaviour_logprobs"
-    values = tensors.decode(request.behaviour_logprobs, name=name, dtype=np.float32, ndim=1)
-    behaviour = values.astype(np.float32, copy=False)
-    if len(behaviour) != count:
-        raise InvalidTensorError(
-            f"{name} has {len(behaviour)} values for {count} response tokens; send one each"
-        )
-    return behaviour

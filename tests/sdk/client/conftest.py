@@ -31,6 +31,28 @@ def address(server: Server) -> str:
     return f"127.0.0.1:{server.port}"
 
 
+def tokenise(texts: tensor_pb2.TextSequences, damage: str = "") -> tensor_pb2.TokenisedTexts:
+    """Makes one token of every character, and 2 of the end."""
+    end = [] if texts.unfinished else [2]
+    rows = [
+        [*map(ord, prompt), *map(ord, response), *end]
+        for prompt, response in zip(texts.prompts, texts.responses, strict=True)
+    ]
+    spans = [
+        [at, min(at + 1, len(response))]
+        for response in texts.responses
+        for at in range(len(response) + len(end))
+    ]
+    lengths = [len(prompt) for prompt in texts.prompts]
+    if damage == "row":
+        rows, lengths, spans = rows[1:], lengths[1:], spans[len(texts.responses[0]) + len(end) :]
+    return tensor_pb2.TokenisedTexts(
+        sequences=tensors.encode_sequences(rows),
+        prompt_lengths=tensors.encode(lengths[1:] if damage == "prompt" else lengths, np.int32),
+        spans=tensors.encode(np.array(spans[1:] if damage == "span" else spans).reshape(-1, 2), np.int32),
+    )
+
+
 class EchoPolicy(policy_pb2_grpc.PolicyServiceServicer):
     """Completes every prompt with seed and sample index, last one first."""
 
@@ -70,6 +92,14 @@ class EchoPolicy(policy_pb2_grpc.PolicyServiceServicer):
     async def Logprobs(
         self, request: policy_pb2.LogprobsRequest, context: Context
     ) -> policy_pb2.LogprobsResponse:
+        tokenised = None
+        if request.HasField("texts"):
+            tokenised = tokenise(request.texts)
+            request = policy_pb2.LogprobsRequest(
+                sequences=tokenised.sequences,
+                prompt_lengths=tokenised.prompt_lengths,
+                temperature=request.temperature,
+            )
         rows = tensors.decode_sequences(request.sequences, name="sequences", vocabulary_size=10**6)
         prompts = tensors.decode(request.prompt_lengths, name="prompt_lengths", dtype=np.int32, ndim=1)
         answers = [
@@ -80,6 +110,7 @@ class EchoPolicy(policy_pb2_grpc.PolicyServiceServicer):
             lengths=tensors.encode([len(answer) for answer in answers], np.int32),
             epoch=3,
             version=4,
+            tokenised=tokenised,
         )
 
     async def GetModel(self, request: object, context: Context) -> policy_pb2.GetModelResponse:

@@ -10,12 +10,15 @@ from pilothouse.client import (
     AsyncPolicyClient,
     Completion,
     PolicyClient,
+    ReferenceClient,
     SamplingParams,
     TokenEvent,
     VersionSpan,
 )
 from pilothouse.client.policy_codec import generate_request
-from pilothouse.errors import InvalidRequestError, ProtocolError
+from pilothouse.errors import InvalidRequestError, InvalidTensorError, ProtocolError
+
+from .conftest import tokenise
 
 Serve = Any
 Echo = Any
@@ -203,6 +206,63 @@ async def test_logprobs_come_as_rows_with_their_version(serve: Serve, echo: Echo
     for answer in [*answers, await asyncio.to_thread(blocking)]:
         assert [row.tolist() for row in answer.rows] == [[-1, -2], [-4]]
         assert (answer.epoch, answer.version) == (3, 4)
+
+
+async def test_logprobs_of_texts_come_with_the_tokens_they_became(serve: Serve, echo: Echo) -> None:
+    server = await serve(echo.add)
+    asked: Any = {"prompts": ["ab", "c"], "responses": ["d", "ef"], "temperature": 2}
+
+    def blocking() -> list[Any]:
+        with PolicyClient(target(server)) as client:
+            return [client.logprobs(**asked), client.logprobs(**asked, unfinished=True)]
+
+    async with AsyncPolicyClient(target(server)) as client:
+        answers = [await client.logprobs(**asked), await client.logprobs(**asked, unfinished=True)]
+    for ended, unfinished in (answers, await asyncio.to_thread(blocking)):
+        assert [row.tolist() for row in ended.rows] == [[-50, -1], [-50.5, -51, -1]]
+        assert [row.tolist() for row in unfinished.rows] == [[-50], [-50.5, -51]]
+        assert [row.tolist() for row in ended.tokenised.sequences] == [[97, 98, 100, 2], [99, 101, 102, 2]]
+        assert ended.tokenised.prompt_lengths == [2, 1]
+        assert [row.tolist() for row in ended.tokenised.spans] == [[[0, 1], [1, 1]], [[0, 1], [1, 2], [2, 2]]]
+
+
+@pytest.mark.parametrize("damage", ["forgets", "row", "prompt", "span"])
+async def test_tokens_that_do_not_fit_the_texts_are_refused(serve: Serve, echo: Echo, damage: str) -> None:
+    whole = echo.Logprobs
+
+    async def damaged(request: Any, context: Any) -> Any:
+        answer = await whole(request, context)
+        if damage == "forgets":
+            answer.ClearField("tokenised")
+        else:
+            answer.tokenised.CopyFrom(tokenise(request.texts, damage))
+        return answer
+
+    echo.Logprobs = damaged
+    async with AsyncPolicyClient(target(await serve(echo.add))) as client:
+        with pytest.raises((ProtocolError, InvalidTensorError)):
+            await client.logprobs(prompts=["ab", "c"], responses=["d", "ef"])
+
+
+@pytest.mark.parametrize("client", [PolicyClient, ReferenceClient])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"sequences": [[1, 2]]},
+        {"prompts": ["a"]},
+        {"prompts": ["a"], "responses": []},
+        {"prompts": "a", "responses": "b"},
+        {"prompts": ["a"], "responses": [7]},
+        {"prompts": ["a"], "responses": ["b"], "sequences": [[1, 2]], "prompt_lengths": [1]},
+        {"prompts": ["a"], "responses": ["b"], "prompt_lengths": np.array([1])},
+        {"sequences": [[1, 2]], "prompt_lengths": [1], "unfinished": True},
+    ],
+    ids=str,
+)
+def test_ambiguous_sequences_are_refused_before_the_call(client: Any, given: Any) -> None:
+    with client("127.0.0.1:1") as opened, pytest.raises(InvalidRequestError):
+        opened.logprobs(**given)
 
 
 async def test_the_model_is_described(serve: Serve, echo: Echo) -> None:

@@ -4,7 +4,6 @@ from tests.models.codecs import bos_codec
 
 from pilothouse.errors import InvalidDataError
 from pilothouse.models.text import TextCodec
-from pilothouse.reward.rows import join_texts
 from pilothouse.trainer.data.encode import encode_demonstrations, encode_prompts, encode_rankings
 from pilothouse.trainer.data.records import Demonstration, Prompt, Ranking
 
@@ -52,7 +51,7 @@ def test_bos_stands_once_before_a_demonstration_as_in_serving(with_bos: TextCode
     found = [Demonstration("a", " the film", " was good"), Demonstration("b", "", " so bad")]
     for item, source in zip(encode_demonstrations(found, with_bos, max_tokens=16).items, found, strict=True):
         assert isinstance(source.prompt, str)
-        np.testing.assert_array_equal(item.tokens, join_texts(with_bos, source.prompt, source.completion))
+        np.testing.assert_array_equal(item.tokens, with_bos.join(source.prompt, source.completion).tokens)
         assert item.tokens.tolist().count(with_bos.bos_id) == 1
         assert item.prompt_length == len(with_bos.encode(source.prompt))
 
@@ -61,7 +60,7 @@ def test_bos_stands_once_before_every_answer_of_a_ranking(with_bos: TextCodec) -
     ranking = Ranking("r", " the film", (" was good", " was"), (1, 2))
     item = encode_rankings([ranking], with_bos, max_tokens=16).items[0]
     for row, response in zip(item.sequences, ranking.responses, strict=True):
-        np.testing.assert_array_equal(row, join_texts(with_bos, " the film", response))
+        np.testing.assert_array_equal(row, with_bos.join(" the film", response).tokens)
 
 
 def test_truncation_keeps_the_bos(with_bos: TextCodec) -> None:
@@ -71,9 +70,9 @@ def test_truncation_keeps_the_bos(with_bos: TextCodec) -> None:
     assert prompt.tokens.tolist() == with_bos.encode(" film was").tolist()
     found = [Demonstration("a", " the film was", " good")]
     item = encode_demonstrations(found, with_bos, max_tokens=5, overlong="truncate").items[0]
-    assert item.tokens.tolist() == join_texts(with_bos, " film was", " good").tolist()
+    assert item.tokens.tolist() == with_bos.join(" film was", " good").tokens.tolist()
     item = encode_demonstrations(found, with_bos, max_tokens=3, overlong="truncate").items[0]
-    assert item.tokens.tolist() == join_texts(with_bos, "", " good").tolist()
+    assert item.tokens.tolist() == with_bos.join("", " good").tokens.tolist()
 
 
 def test_truncation_of_a_demonstration_spares_its_completion(codec: TextCodec) -> None:
