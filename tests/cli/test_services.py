@@ -1,12 +1,12 @@
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
-from tests.models.codecs import bos_codec
 
 from pilothouse.cli.exits import Exit
 
@@ -83,16 +83,40 @@ def test_logprobs_of_a_text_equal_those_of_its_tokens(run: Run, up: Path, tmp_pa
     file = tmp_path / "tokens.jsonl"
     file.write_text(json.dumps({"tokens": text["tokens"], "prompt_length": text["prompt_length"]}))
     again = run("logprobs", "--file", file, "--model", model, "--config", up, "--json").rows[0]
+    assert text.pop("pieces") == [" was", " good", ""]
     assert again == text
     assert len(text["logprobs"]) == len(text["tokens"]) - text["prompt_length"]
     assert all(value < 0 for value in text["logprobs"])
 
 
-def test_a_tokenizer_that_adds_bos_puts_it_before_the_prompt_only(run: Run, up: Path, tmp_path: Path) -> None:
-    bos_codec().save(tmp_path)
-    row = run("logprobs", "the film", " was good", "--tokenizer", tmp_path, "--config", up, "--json").rows[0]
-    assert row["tokens"].count(bos_codec().bos_id) == 1
-    assert row["tokens"][row["prompt_length"] :] == bos_codec().encode_answer(" was good")[:-1].tolist()
+@pytest.mark.parametrize("model", ["policy", "reference"])
+def test_logprobs_of_a_text_need_no_tokenizer_here(
+    run: Run, up: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("torch", "transformers", "tokenizers", "pilothouse.models.text"):
+        monkeypatch.setitem(sys.modules, library, None)
+    ran = run("logprobs", "the film", " was good", "--unfinished", "--model", model, "--config", up)
+    assert ran.status == 0, ran.err
+    assert " was=-" in ran.out
+    assert " good=-" in ran.out
+
+
+def test_logprobs_take_one_kind_of_rows(run: Run, up: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        '{"prompt": "a", "completion": "b"}\n{"prompt": "a", "response": ""}\n'
+        '{"tokens": [5, 6], "prompt_length": 1}\n'
+    )
+    mixed = run("logprobs", "--file", file, "--config", up)
+    assert mixed.status == Exit.USAGE
+    assert "line 3: texts and token ids are mixed" in mixed.err
+    file.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "response": ""}\n')
+    assert len(run("logprobs", "--file", file, "--config", up, "--json").rows) == 2
+    nothing = run("logprobs", "--file", file, "--unfinished", "--config", up, "--json").rows[1]
+    assert (nothing["logprobs"], nothing["sum"]) == ([], 0.0)
+    assert run("logprobs", "--file", file, "--unfinished", "--config", up).status == 0
+    file.write_text('{"tokens": [5, 6], "prompt_length": 1}\n')
+    assert "are taken as they are" in run("logprobs", "--file", file, "--unfinished", "--config", up).err
 
 
 def test_policy_and_reference_agree_before_any_push(run: Run, up: Path) -> None:

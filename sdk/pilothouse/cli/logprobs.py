@@ -1,27 +1,25 @@
 """``logprobs``: log-probabilities of given responses, under the policy or the reference model."""
 
-import importlib.metadata
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.text import Text
 
-from pilothouse.cli.lazy import missing_library
 from pilothouse.cli.options import ConfigFile, JsonLines, Overrides, Target, Timeout
 from pilothouse.cli.output import console, table, write_json
 from pilothouse.cli.rows import read_rows, text_of
 from pilothouse.cli.targets import find
-from pilothouse.client import PolicyClient, ReferenceClient
+from pilothouse.client import (
+    PolicyClient,
+    PolicyLogprobs,
+    ReferenceClient,
+    ReferenceLogprobs,
+    TokenisedTexts,
+)
 from pilothouse.errors import ConfigError, InvalidDataError
-from pilothouse.sections import load_section
-from pilothouse.tensors import Floats
-
-CODECS = "pilothouse.codecs"
-"""Entry-point group of tokenizers: a class with ``load(folder)`` whose objects have
-``encode(text, special_tokens=...)``."""
 
 File = Annotated[
     Path | None,
@@ -33,6 +31,9 @@ File = Annotated[
 ]
 
 
+Answer = PolicyLogprobs | ReferenceLogprobs
+
+
 class Model(StrEnum):
     """Whose log-probabilities."""
 
@@ -40,21 +41,18 @@ class Model(StrEnum):
     reference = "reference"
 
 
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(metavar="FOLDER", help="Folder with the tokenizer; else that of the configured model."),
+Unfinished = Annotated[
+    bool, typer.Option("--unfinished", help="The answers go on: no end token is put after them.")
 ]
 
 
 def logprobs(
     prompt: Annotated[str | None, typer.Argument(help="What was asked.")] = None,
-    response: Annotated[
-        str | None, typer.Argument(help="The answer, taken as it is: no end token is added.")
-    ] = None,
+    response: Annotated[str | None, typer.Argument(help="The answer.")] = None,
     file: File = None,
+    unfinished: Unfinished = False,
     model: Annotated[Model, typer.Option(help="Whose log-probabilities.")] = Model.policy,
     temperature: Annotated[float, typer.Option(min=1e-6, help="Divides the logits.")] = 1.0,
-    tokenizer: Tokenizer = None,
     target: Target = None,
     timeout: Timeout = 300.0,
     config: ConfigFile = None,
@@ -65,84 +63,56 @@ def logprobs(
 
     In nats, one for every token of the response, under the policy now serving or the frozen reference model.
     """
-    settings = overrides or []
-    codec = _Codec(model, tokenizer, config, settings)
-    sequences = _sequences(prompt, response, file, codec)
-    address = find(model, target, config, settings)
-    tokens, lengths = [row for row, _ in sequences], [length for _, length in sequences]
-    results, version = _ask(model, address, tokens, lengths, temperature, timeout)
+    asked = _asked(prompt, response, file)
+    request = asked.arguments(unfinished) | {"temperature": temperature}
+    address = find(model, target, config, overrides or [])
+    answer, version = _ask(model, address, request, timeout)
     if json:
-        for (row, length), values in zip(sequences, results, strict=True):
-            total = {"sum": float(values.sum()), **version}
-            write_json({"tokens": row, "prompt_length": length, "logprobs": values, **total}, lines=True)
+        _show_json(asked, answer, version)
     else:
-        _show(results)
+        _show(asked, answer)
 
 
-def _show(results: list[Floats]) -> None:
-    rows = table("tokens", "sum", "mean", "log-probabilities")
-    for values in results:
-        listed = Text(" ".join(f"{value:.3f}" for value in values))
-        rows.add_row(str(len(values)), f"{values.sum():.4f}", f"{values.mean():.4f}", listed)
-    console().print(rows)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Rows of one kind, as a request must have them: texts, or token ids."""
+
+    texts: list[tuple[str, str]]
+    tokens: list[tuple[list[int], int]]
+
+    def arguments(self, unfinished: bool) -> dict[str, Any]:
+        """Returns them as the clients take them."""
+        if self.tokens:
+            if unfinished:
+                raise ConfigError("--unfinished is for texts; token ids are taken as they are")
+            return {
+                "sequences": [row for row, _ in self.tokens],
+                "prompt_lengths": [length for _, length in self.tokens],
+            }
+        return {
+            "prompts": [prompt for prompt, _ in self.texts],
+            "responses": [response for _, response in self.texts],
+            "unfinished": unfinished,
+        }
 
 
-class _Codec:
-    """A tokenizer that is loaded when the first text comes."""
-
-    def __init__(self, model: Model, folder: str | None, file: Path | None, overrides: list[str]) -> None:
-        self._model, self._folder, self._file, self._overrides = model, folder, file, overrides
-        self._loaded: Any = None
-
-    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
-        """Returns token ids.
-
-        Args:
-            text: Any text.
-            special_tokens: Add those that the tokenizer puts around a text that stands by itself.
-
-        Raises:
-            ConfigError: The libraries for it are missing.
-        """
-        if self._loaded is None:
-            self._loaded = self._load()
-        return [int(token) for token in self._loaded.encode(text, special_tokens=special_tokens)]
-
-    def _load(self) -> Any:
-        section: Any = load_section(self._model, file=self._file, overrides=self._overrides)
-        for entry in importlib.metadata.entry_points(group=CODECS, name="text"):
-            try:
-                return entry.load().load(self._folder or section.model)
-            except ModuleNotFoundError as error:
-                raise ConfigError(missing_library(error, entry.value, "turning text into tokens")) from error
-        raise ConfigError(
-            "no tokenizer is installed; pip install 'pilothouse[models]', or give --file with tokens"
-        )
-
-
-def _sequences(
-    prompt: str | None, response: str | None, file: Path | None, codec: _Codec
-) -> list[tuple[list[int], int]]:
+def _asked(prompt: str | None, response: str | None, file: Path | None) -> _Asked:
     if prompt is not None and response is not None and file is None:
-        return [_joined(codec, prompt, response)]
+        return _Asked([(prompt, response)], [])
     if prompt is not None or file is None:
         raise ConfigError("give PROMPT and RESPONSE, or --file, one of the two")
-    found = []
+    asked = _Asked([], [])
     for place, row in read_rows(file):
         if "tokens" in row:
-            found.append(_given(row, place))
+            asked.tokens.append(_given(row, place))
         else:
             answer = text_of(row, place, "response", "completion")
-            found.append(_joined(codec, text_of(row, place, "prompt"), answer))
-    if not found:
+            asked.texts.append((text_of(row, place, "prompt"), answer))
+        if asked.texts and asked.tokens:
+            raise InvalidDataError(f"{place}: texts and token ids are mixed; split the file")
+    if not asked.texts and not asked.tokens:
         raise InvalidDataError(f"{file} has no rows")
-    return found
-
-
-def _joined(codec: _Codec, prompt: str, response: str) -> tuple[list[int], int]:
-    before = codec.encode(prompt)
-    # The response goes on where the prompt ends: a BOS would part the two.
-    return before + codec.encode(response, special_tokens=False), len(before)
+    return asked
 
 
 def _given(row: dict[str, Any], place: str) -> tuple[list[int], int]:
@@ -154,18 +124,45 @@ def _given(row: dict[str, Any], place: str) -> tuple[list[int], int]:
 
 
 def _ask(
-    model: Model,
-    address: str,
-    tokens: list[list[int]],
-    lengths: list[int],
-    temperature: float,
-    timeout: float,
-) -> tuple[list[Floats], dict[str, Any]]:
-    prompt_lengths = np.asarray(lengths, np.int32)
+    model: Model, address: str, request: dict[str, Any], timeout: float
+) -> tuple[Answer, dict[str, Any]]:
     if model is Model.policy:
         with PolicyClient(address, timeout_seconds=timeout) as policy:
-            answer = policy.logprobs(tokens, prompt_lengths, temperature)
-        return answer.rows, {"epoch": answer.epoch, "version": answer.version}
+            answer: PolicyLogprobs = policy.logprobs(**request)
+        return answer, {"epoch": answer.epoch, "version": answer.version}
     with ReferenceClient(address, timeout_seconds=timeout) as reference:
-        frozen = reference.logprobs(tokens, prompt_lengths, temperature)
-    return frozen.rows, {"reference_digest": frozen.reference_digest}
+        frozen: ReferenceLogprobs = reference.logprobs(**request)
+    return frozen, {"reference_digest": frozen.reference_digest}
+
+
+def _show_json(asked: _Asked, answer: Answer, version: dict[str, Any]) -> None:
+    made = answer.tokenised
+    for index, values in enumerate(answer.rows):
+        row: dict[str, Any] = {}
+        if made is None:
+            row["tokens"], row["prompt_length"] = asked.tokens[index]
+        else:
+            row["tokens"], row["prompt_length"] = made.sequences[index], made.prompt_lengths[index]
+            row["pieces"] = _pieces(asked, made, index)
+        write_json({**row, "logprobs": values, "sum": float(values.sum()), **version}, lines=True)
+
+
+def _show(asked: _Asked, answer: Answer) -> None:
+    rows = table("tokens", "sum", "mean", "log-probabilities")
+    for index, values in enumerate(answer.rows):
+        pieces = _pieces(asked, answer.tokenised, index)
+        listed = " ".join(
+            f"{piece}={value:.3f}" if piece else f"{value:.3f}"
+            for piece, value in zip(pieces or [""] * len(values), values, strict=True)
+        )
+        mean = f"{values.mean():.4f}" if len(values) else ""
+        rows.add_row(str(len(values)), f"{values.sum():.4f}", mean, Text(listed))
+    console().print(rows)
+
+
+def _pieces(asked: _Asked, made: TokenisedTexts | None, index: int) -> list[str]:
+    """Returns the text of every response token; none where token ids were given."""
+    if made is None:
+        return []
+    response = asked.texts[index][1]
+    return [response[start:end] for start, end in made.spans[index].tolist()]

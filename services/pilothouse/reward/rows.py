@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from pilothouse.errors import InvalidRequestError
-from pilothouse.models.text import TextCodec
 from pilothouse.reward.backends.base import Backend, Row
 from pilothouse.tensors import Tokens
 
