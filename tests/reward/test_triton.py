@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -16,7 +17,13 @@ import torch
 import tritonclient.grpc as triton
 
 from pilothouse import tensors
-from pilothouse.errors import CorruptDataError, ModelNotFoundError, UnavailableError
+from pilothouse.errors import (
+    CorruptDataError,
+    DeadlineExceededError,
+    ModelNotFoundError,
+    QueueFullError,
+    UnavailableError,
+)
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.reward_files import MANIFEST, read_manifest, write_manifest
 from pilothouse.models.text import TextCodec
@@ -24,6 +31,7 @@ from pilothouse.reward.backends.base import Buckets, Row
 from pilothouse.reward.backends.onnx import OnnxBackend
 from pilothouse.reward.backends.triton import TritonBackend
 from pilothouse.reward.config import TritonConfig
+from pilothouse.reward.v2 import InferenceServicer
 from pilothouse.server import Server
 from pilothouse.v1 import reward_pb2, reward_pb2_grpc
 
@@ -69,6 +77,74 @@ async def test_a_server_that_is_away_or_lacks_the_model_is_told_by_name(serve: S
         config = TritonConfig(target=f"127.0.0.1:{remote.port}", inputs="text", model="other")
         with pytest.raises(ModelNotFoundError, match="'other'"):
             await asyncio.to_thread(TritonBackend, config, BUCKETS, folder=None)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that calls to the v2 door of this process had left when they arrived."""
+    seen: list[float] = []
+    whole = InferenceServicer.ModelInfer
+
+    async def noting(self: InferenceServicer, request: Any, context: Any) -> Any:
+        seen.append(context.time_remaining())
+        return await whole(self, request, context)
+
+    monkeypatch.setattr(InferenceServicer, "ModelInfer", noting)
+    return seen
+
+
+async def test_the_nearer_of_the_callers_deadline_and_the_configured_wait_is_passed_on(
+    called: list[float], serve: Serve, connect: Connect
+) -> None:
+    request = reward_pb2.ScoreRequest(texts=reward_pb2.TextPairs(prompts=["a"], responses=["b"]))
+    async with serve(backend="rules") as remote:
+        target = {"target": f"127.0.0.1:{remote.port}", "inputs": "text", "timeout_seconds": 500}
+        async with serve(backend="triton", triton=target) as server, connect(server) as channel:
+            score = reward_pb2_grpc.RewardServiceStub(channel).Score
+            await score(request, timeout=100)
+            await score(request, timeout=1000)
+            await score(request)
+            with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+                inputs = [triton.InferInput(name, [1], "BYTES") for name in ("prompt", "response")]
+                for tensor in inputs:
+                    tensor.set_data_from_numpy(np.array([b"a"], dtype=np.object_))
+                await asyncio.to_thread(client.infer, "reward", inputs, client_timeout=50)
+    # gRPC rounds up what it sends.
+    assert called[0] <= 110 < called[1] <= 510
+    assert 110 < called[2] <= 510
+    outer, inner = called[3:]  # this call came through a v2 door twice
+    assert max(outer, inner) <= 60
+
+
+async def test_a_batch_waits_for_its_last_caller_and_not_beyond(called: list[float], serve: Serve) -> None:
+    async with serve(backend="rules") as remote:
+        config = TritonConfig(target=f"127.0.0.1:{remote.port}", inputs="text", timeout_seconds=10_000)
+        backend = await asyncio.to_thread(TritonBackend, config, BUCKETS, folder=None)
+        now = time.monotonic()
+        rows = [Row("a", "b", deadline=now + 1), Row("a", "b", deadline=now + 1000)]
+        assert len(await asyncio.to_thread(backend.score, rows)) == 2
+        with pytest.raises(DeadlineExceededError):
+            await asyncio.to_thread(backend.score, [Row("a", "b", deadline=now - 1)])
+        backend.close()
+    assert len(called) == 1
+    assert 1 < called[0] <= 1010
+
+
+async def test_a_busy_server_is_asked_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, failures = InferenceServicer.ModelInfer, [QueueFullError("busy", retry_after_seconds=0.01)]
+
+    async def busy_once(self: InferenceServicer, request: Any, context: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await whole(self, request, context)
+
+    monkeypatch.setattr(InferenceServicer, "ModelInfer", busy_once)
+    async with serve(backend="rules") as remote:
+        config = TritonConfig(target=f"127.0.0.1:{remote.port}", inputs="text")
+        backend = await asyncio.to_thread(TritonBackend, config, BUCKETS, folder=None)
+        assert len(await asyncio.to_thread(backend.score, [Row("a", "b")])) == 1
+        backend.close()
+    assert not failures
 
 
 def free_ports() -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""The one place where channels are made: addresses, retries, keepalive, message sizes. TLS will go here."""
+"""The one place where channels are made: addresses, retries, keepalive, message sizes. TLS will go here.
+
+A library that opens its channel itself (``tritonclient``) gets its options here too.
+"""
 
 import json
 from typing import Any
@@ -13,6 +16,8 @@ to the servers' default limit, so that what they refuse as too large is not trie
 
 _KEEPALIVE_MILLISECONDS = 2_000
 _PING_TIMEOUT_MILLISECONDS = 3_000
+FOREIGN_KEEPALIVE_MILLISECONDS = 300_000
+"""What servers that are not ours tolerate unless told otherwise; quicker pings end the connection."""
 
 ATTEMPTS = 5
 """gRPC's own cap."""
@@ -40,8 +45,13 @@ def connect_async(target: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(target, options=options(target))
 
 
-def options(target: str) -> list[Option]:
-    """Returns the channel options for ``target``."""
+def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECONDS) -> list[Option]:
+    """Returns the channel options for ``target``.
+
+    Args:
+        target: As in ``connect``.
+        keepalive_milliseconds: Silence during a call after which the peer is pinged.
+    """
     return [
         ("grpc.service_config", json.dumps(service_config(target))),
         ("grpc.enable_retries", 1),
@@ -49,7 +59,7 @@ def options(target: str) -> list[Option]:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # A frozen peer is noticed only with all three: time, timeout and the ping's own timeout.
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
+        ("grpc.keepalive_time_ms", keepalive_milliseconds),
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
         ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
         # A service that was restarted is found again within about a second.

@@ -98,7 +98,7 @@ class TritonConfig(Config):
     output: str = "score"
     """Name of its FP32 output, one number a row."""
     timeout_seconds: float = Field(default=30.0, gt=0)
-    """Longest wait for one batch."""
+    """Longest wait for one batch, retries included; the callers' deadlines end it sooner."""
 
 
 class ScorerConfig(Config):

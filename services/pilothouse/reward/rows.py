@@ -1,6 +1,8 @@
 """The tokenising layer at the service's edge: what callers send becomes the rows that every backend reads."""
 
 from collections.abc import Sequence
+from math import inf
+from time import monotonic
 
 from pilothouse.errors import InvalidRequestError
 from pilothouse.reward.backends.base import Backend, Row
@@ -52,8 +54,15 @@ class RowMaker:
                 f"a request must have 1 to {self._max_rows} rows, got {count}; split the batch"
             )
 
-    def from_texts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[Row]]:
+    def from_texts(
+        self, prompts: Sequence[str], responses: Sequence[str], deadline: float = inf
+    ) -> list[list[Row]]:
         """Returns the rows of every backend; where tokens are wanted, EOS is put after the response.
+
+        Args:
+            prompts: One a row.
+            responses: One a row.
+            deadline: When the caller stops waiting, by ``time.monotonic``.
 
         Raises:
             InvalidRequestError: There are no rows, too many, unequal numbers, or a text is too long.
@@ -65,15 +74,18 @@ class RowMaker:
         self.check_count(len(responses))
         pairs = list(zip(prompts, responses, strict=True))
         self._check_texts(pairs)
-        return [self._text_rows(backend, pairs) for backend in self._backends]
+        return [self._text_rows(backend, pairs, deadline) for backend in self._backends]
 
-    def from_tokens(self, sequences: Sequence[Tokens], prompt_lengths: Sequence[int]) -> list[list[Row]]:
+    def from_tokens(
+        self, sequences: Sequence[Tokens], prompt_lengths: Sequence[int], deadline: float = inf
+    ) -> list[list[Row]]:
         """Returns the rows of every backend; where text is wanted, special tokens are left out of it.
 
         Args:
             sequences: Prompt and response joined, int32 of shape [tokens] each, ids below
                 ``vocabulary_size()``.
             prompt_lengths: Tokens of every sequence that are the prompt.
+            deadline: When the caller stops waiting, by ``time.monotonic``.
 
         Raises:
             InvalidRequestError: There are no rows, too many, a prompt longer than its sequence, or a sequence
@@ -87,7 +99,7 @@ class RowMaker:
                 raise InvalidRequestError(
                     f"prompt_lengths[{row}] is {length}, but the sequence has {len(tokens)} tokens"
                 )
-        return [self._token_rows(backend, sequences, prompt_lengths) for backend in self._backends]
+        return [self._token_rows(backend, sequences, prompt_lengths, deadline) for backend in self._backends]
 
     def _check_texts(self, pairs: Sequence[tuple[str, str]]) -> None:
         for row, pair in enumerate(pairs):
@@ -98,18 +110,18 @@ class RowMaker:
                     f"{self._max_text_characters}"
                 )
 
-    def _text_rows(self, backend: Backend, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+    def _text_rows(self, backend: Backend, pairs: Sequence[tuple[str, str]], deadline: float) -> list[Row]:
         if backend.reads == "text":
-            return [Row(prompt=prompt, response=response) for prompt, response in pairs]
+            return [Row(prompt, response, deadline=deadline) for prompt, response in pairs]
         assert backend.codec is not None
-        rows = [Row(tokens=backend.codec.join(prompt, response).tokens) for prompt, response in pairs]
-        return _within(backend, rows)
+        joined = [backend.codec.join(prompt, response) for prompt, response in pairs]
+        return _within(backend, [Row(tokens=row.tokens, deadline=deadline) for row in joined])
 
     def _token_rows(
-        self, backend: Backend, sequences: Sequence[Tokens], prompt_lengths: Sequence[int]
+        self, backend: Backend, sequences: Sequence[Tokens], prompt_lengths: Sequence[int], deadline: float
     ) -> list[Row]:
         if backend.reads == "tokens":
-            return _within(backend, [Row(tokens=tokens) for tokens in sequences])
+            return _within(backend, [Row(tokens=tokens, deadline=deadline) for tokens in sequences])
         assert backend.codec is not None
         decode = backend.codec.decode
         pairs = [
@@ -117,7 +129,16 @@ class RowMaker:
             for tokens, length in zip(sequences, prompt_lengths, strict=True)
         ]
         self._check_texts(pairs)
-        return [Row(prompt=prompt, response=response) for prompt, response in pairs]
+        return [Row(prompt, response, deadline=deadline) for prompt, response in pairs]
+
+
+def deadline_of(seconds_left: float | None) -> float:
+    """Returns when a caller stops waiting, by ``time.monotonic``; infinity where it never does.
+
+    Args:
+        seconds_left: What gRPC says of the call: ``context.time_remaining()``.
+    """
+    return inf if seconds_left is None else monotonic() + seconds_left
 
 
 def _within(backend: Backend, rows: list[Row]) -> list[Row]:

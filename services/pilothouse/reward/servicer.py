@@ -10,7 +10,7 @@ from pilothouse import tensors
 from pilothouse.errors import InvalidRequestError
 from pilothouse.reward.backends.base import Row
 from pilothouse.reward.backends.composite import Composite
-from pilothouse.reward.rows import RowMaker
+from pilothouse.reward.rows import RowMaker, deadline_of
 from pilothouse.v1 import reward_pb2, reward_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,7 +27,7 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
     async def Score(  # noqa: D102 - documented in the proto
         self, request: reward_pb2.ScoreRequest, context: Context
     ) -> reward_pb2.ScoreResponse:
-        rows = await asyncio.to_thread(self._decode, request)
+        rows = await asyncio.to_thread(self._decode, request, deadline_of(context.time_remaining()))
         scored = await self._composite.score(rows)
         return reward_pb2.ScoreResponse(
             scores=tensors.encode(scored.values),
@@ -52,10 +52,10 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
             tokenizer_digest=self._rows.tokenizer_digest,
         )
 
-    def _decode(self, request: reward_pb2.ScoreRequest) -> list[list[Row]]:
+    def _decode(self, request: reward_pb2.ScoreRequest, deadline: float) -> list[list[Row]]:
         match request.WhichOneof("batch"):
             case "texts":
-                return self._rows.from_texts(request.texts.prompts, request.texts.responses)
+                return self._rows.from_texts(request.texts.prompts, request.texts.responses, deadline)
             case "tokens":
                 sequences = tensors.decode_sequences(
                     request.tokens.sequences,
@@ -66,6 +66,6 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
                 lengths = tensors.decode(
                     request.tokens.prompt_lengths, name="tokens.prompt_lengths", dtype=np.int32, ndim=1
                 )
-                return self._rows.from_tokens(sequences, lengths.tolist())
+                return self._rows.from_tokens(sequences, lengths.tolist(), deadline)
             case _:
                 raise InvalidRequestError("the request has no batch; set texts or tokens")

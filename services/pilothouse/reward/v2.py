@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from pilothouse.errors import InvalidRequestError, InvalidTensorError, NotFoundError
 from pilothouse.reward.backends.composite import Composite
-from pilothouse.reward.rows import RowMaker
+from pilothouse.reward.rows import RowMaker, deadline_of
 from pilothouse.tensors import Floats
 
 V2_SERVICE = "inference.GRPCInferenceService"
@@ -70,6 +70,7 @@ class InferenceServicer:
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:
         """Scores texts: inputs ``prompt`` and ``response``, or ``text`` alone, which has no prompt."""
+        deadline = deadline_of(context.time_remaining())
         self._require_served(request.model_name, request.model_version)
         _check_outputs(request)
         shape = _shape(request)
@@ -79,7 +80,7 @@ class InferenceServicer:
             prompts, responses = [""] * len(texts["text"]), texts["text"]
         else:
             prompts, responses = texts["prompt"], texts["response"]
-        rows = await asyncio.to_thread(self._rows.from_texts, prompts, responses)
+        rows = await asyncio.to_thread(self._rows.from_texts, prompts, responses, deadline)
         scored = await self._composite.score(rows)
         return self._encode(request, scored.values, shape)
 

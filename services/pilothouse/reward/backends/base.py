@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -39,6 +40,8 @@ class Row:
     """Text of the response, for backends that read text."""
     tokens: Tokens = field(default_factory=no_tokens)
     """Prompt and response as int32 of shape [tokens], for backends that read tokens."""
+    deadline: float = inf
+    """When its caller stops waiting, by ``time.monotonic``; for backends that call others."""
 
     @property
     def length(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ from blake3 import blake3
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
+from pilothouse.client import channels
 from pilothouse.errors import (
     CorruptDataError,
     DeadlineExceededError,
@@ -68,7 +70,9 @@ class TritonBackend(Backend):
         if self.reads == "tokens" and self.codec is not None:
             self.vocabulary_size = self._manifest.vocabulary_size or self.codec.vocabulary_size
         self.max_sequence_tokens = self._manifest.max_sequence_tokens
-        self._client = triton.InferenceServerClient(config.target)
+        self._client = triton.InferenceServerClient(
+            config.target, channel_args=_channel_options(config.target)
+        )
         self.version = self._remote_version()
 
     def score(self, rows: Sequence[Row]) -> Floats:
@@ -76,7 +80,8 @@ class TritonBackend(Backend):
 
         Raises:
             UnavailableError: The server cannot be reached.
-            DeadlineExceededError: It did not answer in time.
+            DeadlineExceededError: It did not answer within the configured time, or before the last caller of
+                the batch stopped waiting.
             ScoringFailedError: It failed, or its answer lacks the output.
         """
         try:
@@ -85,7 +90,7 @@ class TritonBackend(Backend):
                 self._token_inputs(rows) if self.reads == "tokens" else _text_inputs(rows),
                 model_version=self._config.model_version,
                 outputs=[triton.InferRequestedOutput(self._config.output)],
-                client_timeout=self._config.timeout_seconds,
+                client_timeout=self._seconds_for(rows),
             )
         except InferenceServerException as error:
             raise self._explain(error) from error
@@ -99,6 +104,10 @@ class TritonBackend(Backend):
     def close(self) -> None:
         """Closes the connection."""
         self._client.close()
+
+    def _seconds_for(self, rows: Sequence[Row]) -> float:
+        """Returns how long a batch may take: its last caller decides, for the others leave by themselves."""
+        return min(self._config.timeout_seconds, max(row.deadline for row in rows) - monotonic())
 
     def _token_inputs(self, rows: Sequence[Row]) -> list[triton.InferInput]:
         assert self.codec is not None
@@ -149,6 +158,11 @@ class TritonBackend(Backend):
             f"model '{self._config.model}' on the Triton server {self._config.target} failed "
             f"({str(error.status()).removeprefix('StatusCode.')}); the cause is in the reward service's log"
         )
+
+
+def _channel_options(target: str) -> list[channels.Option]:
+    """Returns what our own clients have, but for pings: those are as rare as any server tolerates."""
+    return channels.options(target, keepalive_milliseconds=channels.FOREIGN_KEEPALIVE_MILLISECONDS)
 
 
 def _text_inputs(rows: Sequence[Row]) -> list[triton.InferInput]:
