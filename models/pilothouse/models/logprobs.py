@@ -185,14 +185,19 @@ class _ChosenLogprobs(torch.autograd.Function):
                 mean_logit[rows] = (stacked.softmax(1) * torch.stack(means, 1)).sum(1)
         entropies = normaliser - mean_logit if entropy else mean_logit
         ctx.save_for_backward(hidden, head, targets, normaliser, entropies)
-        ctx.scale, ctx.chunk_tokens, ctx.entropy = scale, chunk_tokens, entropy
+        ctx.scale, ctx.chunk_tokens = scale, chunk_tokens
+        ctx.set_materialize_grads(False)  # entropies are mostly looked at only
         return chosen - normaliser, entropies
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_logprobs: Tensor, grad_entropies: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_logprobs: Tensor | None, grad_entropies: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         hidden, head, targets, normaliser, entropies = ctx.saved_tensors
         want_hidden, want_head = ctx.needs_input_grad[:2]
+        if grad_logprobs is None:
+            grad_logprobs = torch.zeros_like(normaliser)
         grad_hidden = torch.zeros_like(hidden) if want_hidden else None
         grad_head = torch.zeros_like(head) if want_head else None
         for rows in _slices(len(hidden), ctx.chunk_tokens):
@@ -201,7 +206,7 @@ class _ChosenLogprobs(torch.autograd.Function):
                 logprobs = _logits(part, head[columns], ctx.scale).sub_(normaliser[rows, None])
                 # d logprob / d logit = [target] - p; d entropy / d logit = -p (log p + entropy)
                 slope = -grad_logprobs[rows, None]
-                if ctx.entropy:
+                if grad_entropies is not None:
                     slope = slope - grad_entropies[rows, None] * (logprobs + entropies[rows, None])
                 grad = logprobs.exp_().mul_(slope)
                 here = targets[rows] - columns.start
