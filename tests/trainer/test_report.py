@@ -48,7 +48,7 @@ def test_a_summary_passes_when_every_condition_holds() -> None:
     [
         ("reward", _comparison("Held-out reward", 0.5, -0.01, 0.9), "held-out reward rises"),
         ("independent", _comparison("VADER", -0.2, -0.3, -0.1), "independent measure"),
-        ("independent", _comparison("VADER", -0.02, -0.1, 0.1), "independent measure"),
+        ("independent", _comparison("VADER", -0.001, -0.1, 0.1), "independent measure"),
         ("kl_per_sequence", Interval(20.5, 19, 22, 64), "KL"),
         ("limits", Limits(reward_model_accuracy=1.01), "reward model ranks"),
     ],
@@ -72,6 +72,7 @@ def test_the_summary_file_names_what_scripts_need(tmp_path: Path) -> None:
     assert body["versions"]["python"]
     assert body["passed"] is True
     assert [item["passed"] for item in body["conditions"]] == [True] * 4
+    assert "needed a mean difference of at least 0" in body["conditions"][2]["detail"]
 
 
 class _Outside(HTMLParser):

@@ -43,8 +43,6 @@ class Limits:
 
     reward_model_accuracy: float = 0.75
     """Least held-out pair accuracy."""
-    independent_tolerance: float = 0.01
-    """How far the mean of the independent measure may fall below where it was, beside its interval."""
     kl_budget_nats: float = 20.0
     """Largest mean KL to the reference per sequence."""
 
@@ -106,14 +104,15 @@ class Summary:
             Condition(
                 "The held-out reward rises beyond its interval",
                 reward.low > 0,
-                f"{reward.mean:+.3f}, 95 % interval [{reward.low:+.3f}, {reward.high:+.3f}]; needed above 0",
+                f"{reward.mean:+.3f}, 95 % interval [{reward.low:+.3f}, {reward.high:+.3f}]; "
+                "needed an interval above 0",
             ),
             Condition(
                 "The independent measure does not fall",
-                other.high >= 0 and other.mean >= -limits.independent_tolerance,
+                # No tolerance, and not "its interval reaches 0": with few prompts that allows any fall.
+                other.mean >= 0,
                 f"{other.mean:+.3f}, 95 % interval [{other.low:+.3f}, {other.high:+.3f}]; "
-                "needed a mean of at least "
-                f"{-limits.independent_tolerance:+.2f} and an interval that is not all below 0",
+                "needed a mean difference of at least 0",
             ),
             Condition(
                 "KL to the reference stays within its budget",
