@@ -41,6 +41,13 @@ def test_a_restored_cursor_draws_what_would_have_come_next() -> None:
     assert told(other.draw(10)) == told(expected)
 
 
+def test_a_prompt_of_one_token_makes_a_probe_too() -> None:
+    rows = [np.array(row, np.int32) for row in ([5], [6, 7], [8, 9])]
+    found = PromptCursor([EncodedPrompt(str(row), row) for row in rows], seed=3).probes(2, eos_id=2)
+    assert [row.tolist() for row in found] == [[5, 2], [6, 7]]
+    assert all(row.dtype == np.int32 for row in found)
+
+
 def test_sampling_seeds_differ_by_draw_and_run_and_fit_into_int64() -> None:
     seeds = {sampling_seed(run, draw) for run in range(20) for draw in range(200)}
     assert len(seeds) == 4000

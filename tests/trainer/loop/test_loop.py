@@ -163,6 +163,16 @@ def test_checklist_44_another_judge_in_mid_run_is_refused(
         finish(ready, config())
 
 
+def test_prompts_of_one_token_do_not_leave_out_the_read_back_proof(
+    ready: Any, config: Any, cluster: Any, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "short.jsonl"
+    prompts.write_text('{"prompt": " film"}\n{"prompt": " movie"}\n')
+    cluster.policy.offset = 0.5
+    with pytest.raises(ReadBackError):
+        finish(ready, config(rollout={"prompts": [prompts], "prompts_per_step": 2}))
+
+
 def test_a_failed_score_stops_the_run_and_becomes_no_number(
     ready: Any, config: Any, cluster: Any, tmp_path: Path
 ) -> None:

@@ -150,7 +150,7 @@ def _crew(
         weights=clients.weights,
         policy=clients.policy,
         patience=patience,
-        probes=cursor.first(config.publish.probes),
+        probes=cursor.probes(config.publish.probes, learner.policy.model.codec.eos_id),
         run=config.run.name,
         config=config.publish,
     )

@@ -64,9 +64,14 @@ class PromptCursor:
         first, self.next_draw = self.next_draw, self.next_draw + count
         return [self._at(number) for number in range(first, self.next_draw)]
 
-    def first(self, count: int) -> list[Tokens]:
-        """Returns the tokens of the first prompts of the data, whatever has been drawn."""
-        return [prompt.tokens for prompt in self._prompts[:count]]
+    def probes(self, count: int, eos_id: int) -> list[Tokens]:
+        """Returns sequences, int32 [length >= 2], to compare two models by, whatever has been drawn.
+
+        They are the first prompts of the data. One token alone predicts nothing, so EOS is put behind it:
+        data of such prompts must not leave a run without probes.
+        """
+        first = [prompt.tokens for prompt in self._prompts[:count]]
+        return [row if len(row) > 1 else np.append(row, np.int32(eos_id)) for row in first]
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""
