@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_BIN := .venvs/protos/bin
-STUBS := protos/pilothouse/v1
+# What the base install lacks, and sdk/ must not import.
+EXTRAS := models,policy,reference,reward,reward-gpu,reward-torch,trainer,all
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
@@ -48,11 +49,13 @@ test-long: install ## Runs the long suites: faults at many random moments, other
 	.venvs/triton/bin/python -m pip install --quiet nvidia-pytriton==0.7.0 onnxruntime tokenizers
 	touch $@
 
-check: install $(PROTOS_BIN)/.installed ## Formatting, lint, types, import contracts, wire contract, stub drift.
+check: install $(PROTOS_BIN)/.installed ## Formatting, lint, types, import contracts, dependencies, wire contract, stub drift.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/deptry sdk protos --ignore DEP002 --optional-dependencies-dev-groups $(EXTRAS)
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	PATH="$(CURDIR)/$(PROTOS_BIN):$$PATH" protos/generate --check
 
