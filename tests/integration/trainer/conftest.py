@@ -1,4 +1,8 @@
-"""Real processes: the services under a LocalStack, and trainers that can be killed."""
+"""Real processes: the services under a LocalStack, and trainers that can be killed.
+
+The reward is that of a learned model on ONNX Runtime, as in a real run: its scores are floating point, and a
+batch of another shape would change their last bits.
+"""
 
 import functools
 import json
@@ -15,6 +19,10 @@ import pytest
 
 from pilothouse.client import TrainerClient
 from pilothouse.local import LocalStack
+from pilothouse.models.export import export_reward_model
+from pilothouse.models.heads import ScalarModel
+from pilothouse.models.text import TextCodec
+from pilothouse.models.tiny import tiny_model
 
 TOTAL_STEPS = 8
 ANSWERS = ("good", "bad", "great", "boring", "wonderful", "awful", "long", "short", "new", "old", "happy")
@@ -27,9 +35,9 @@ SETTINGS = [
     "reference.model=tiny",
     "reference.threads=1",
     "reference.server.http_port=-1",
-    "reward.backend=rules",
-    "reward.tokenizer=tiny",
-    "reward.rule.maximum=6",
+    "reward.backend=onnx",
+    "reward.providers=['cpu']",
+    "reward.threads=1",
     "reward.server.http_port=-1",
     "reward.batching.across_requests=false",
     "local.backoff_seconds=0.05",
@@ -47,10 +55,20 @@ sys.exit(0 if result.state == "finished" else 3)
 Overrides = dict[str, Any]
 
 
+@pytest.fixture(scope="session")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny reward model, exported."""
+    folder = tmp_path_factory.mktemp("reward")
+    scalar = ScalarModel.from_causal_lm(tiny_model(seed=5), seed=1)
+    scalar.save(folder / "torch", TextCodec.load("tiny"))
+    export_reward_model(folder / "torch", folder / "onnx")
+    return folder / "onnx"
+
+
 @pytest.fixture(scope="module")
-def stack() -> Iterator[LocalStack]:
-    """Policy, reward and reference on the tiny model; restarted on the same ports when they die."""
-    with LocalStack(overrides=SETTINGS) as stack:
+def stack(reward_model: Path) -> Iterator[LocalStack]:
+    """Policy, reward and reference on tiny models; restarted on the same ports when they die."""
+    with LocalStack(overrides=[*SETTINGS, f"reward.model='{reward_model}'"]) as stack:
         yield stack
 
 

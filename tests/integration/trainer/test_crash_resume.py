@@ -110,8 +110,12 @@ def test_a_second_trainer_fences_the_first(start: Start) -> None:
     second.finish()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+def seeds(count: int) -> list[Any]:
+    """The first in every run of the tests, all of them in `make test-long`."""
+    return [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, count))]
+
+
+@pytest.mark.parametrize("seed", seeds(10))
 def test_a_trainer_killed_again_and_again_ends_with_the_same_weights(
     unbroken: Any, start: Start, learned: Learned, seed: int
 ) -> None:
@@ -128,8 +132,7 @@ def test_a_trainer_killed_again_and_again_ends_with_the_same_weights(
     assert_same_run(unbroken, last, learned)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("service", ["policy", "reward", "reference"])
 def test_a_service_killed_at_random_moments_changes_nothing(
     unbroken: Any, start: Start, kill_service: Kill, learned: Learned, service: str, seed: int
