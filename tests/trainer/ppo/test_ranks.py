@@ -1,5 +1,6 @@
 """Several trainers that share a batch compute what one computes."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from pilothouse.trainer.ppo.scores import ScoreShaper
 
 def test_checklist_08_each_rank_has_a_seed_of_its_own() -> None:
     assert [rank_seed(7, rank) for rank in range(3)] == [7, 100_010, 200_013]
+
+
+def test_checklist_08_each_rank_shuffles_in_an_order_of_its_own(world: Any) -> None:
+    ranks = [None, *(SimpleNamespace(index=index, size=3) for index in range(3))]
+    orders = [world.learner(rank, seed=7).shuffles.permutation(50).tolist() for rank in ranks]
+    assert orders[0] == orders[1], "a trainer alone is rank 0"
+    assert len({tuple(order) for order in orders}) == 3
 
 
 @pytest.mark.parametrize("keep_mean", [True, False])
