@@ -18,6 +18,7 @@ def test_a_service_with_another_tokenizer_is_refused_before_anything_is_sent(
         ready(config()).__enter__()
     assert cluster.weights.dense == []
     assert not (tmp_path / "run" / "epoch.json").exists()
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_a_service_without_a_tokenizer_is_not_compared(ready: Any, config: Any, cluster: Any) -> None:

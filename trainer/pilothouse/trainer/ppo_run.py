@@ -109,14 +109,11 @@ def prepared(
     if checkpoint:
         anew = "choose another run.name"
         check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
-    run_dir.write_config(config)
     patience = clients.patience(config.services, observer.on_wait)
-    served = patience.call("policy", clients.policy.model)
-    scorer = patience.call("reward", clients.reward.model)
-    frozen = patience.call("reference", clients.reference.model)
-    check_services(policy.codec, config.model, served, scorer, frozen)
+    served_epoch = _reach_services(clients, patience, policy.codec, config.model)
+    run_dir.write_config(config)
     learner = PpoLearner(policy, value, config)
-    learner.epoch = run_dir.take_epoch(above=served.epoch)
+    learner.epoch = run_dir.take_epoch(above=served_epoch)
     tensorboard = run_dir.tensorboard_folder if run.tensorboard else None
     with (
         Ledger(run_dir.ledger_file) as ledger,
@@ -134,6 +131,20 @@ def prepared(
             yield PpoLoop(
                 config, crew, record, control=control, signals=signals, observer=observer, saved=saved
             )
+
+
+def _reach_services(clients: Clients, patience: Patience, codec: TextCodec, model: str) -> int:
+    """Makes sure that every service answers and has the policy's tokenizer; returns the policy's epoch.
+
+    Raises:
+        ConfigError: A service has another tokenizer.
+        UnavailableError: A service did not come up in time.
+    """
+    policy = patience.call("policy", clients.policy.model)
+    reward = patience.call("reward", clients.reward.model)
+    reference = patience.call("reference", clients.reference.model)
+    check_services(codec, model, policy, reward, reference)
+    return policy.epoch
 
 
 def _crew(
