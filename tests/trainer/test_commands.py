@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from pilothouse.errors import ConfigError
 from pilothouse.models.reward_files import read_manifest
 from pilothouse.trainer.commands import train
+from pilothouse.trainer.display import one_line
 
 runner = CliRunner()
 
@@ -29,6 +31,16 @@ def test_sft_is_one_command_with_a_file_and_flags(tmp_path: Path) -> None:
     told = json.loads(result.stdout)
     assert told["epoch"] == 1.0
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_log_event_does_not_disturb_the_result_on_standard_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with one_line("PPO"):
+        structlog.get_logger("trainer").info("listening", port=7005)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert '"event": "listening"' in told.err
 
 
 def test_a_reward_model_is_one_command(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """What long jobs show: a line per stage, with a bar on a terminal and plain lines elsewhere."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from pilothouse.trainer.logs import log_to
 
 _PLAIN_LINES = 10  # lines per stage where there is no terminal
 _TITLE_WIDTH = 20
@@ -84,10 +87,11 @@ class Display:
 
 @contextmanager
 def one_line(title: str, names: Sequence[str] = ()) -> Iterator[Line]:
-    """Shows a job of one stage on standard error, so that standard output stays for results."""
+    """Shows a job of one stage, and its log, on standard error: standard output stays for results."""
     display = Display(Console(stderr=True))
     try:
-        with display.live(), display.stage(title, names) as line:
+        # sys.stderr is asked for inside: while bars are drawn it writes above them.
+        with display.live(), display.stage(title, names) as line, log_to(sys.stderr):
             yield line
     except KeyboardInterrupt:
         display.note("Stopped. A checkpoint was saved: the same command goes on from there.")

@@ -6,10 +6,10 @@ from rich.console import Console
 
 from pilothouse.trainer.demo.curves import charts
 from pilothouse.trainer.demo.job import Job
-from pilothouse.trainer.demo.logs import log_to
 from pilothouse.trainer.demo.recipe import REAL, TINY_DEMO
 from pilothouse.trainer.demo.story import sample_pairs, summarise, tell
 from pilothouse.trainer.display import Display
+from pilothouse.trainer.logs import log_to
 from pilothouse.trainer.report import write_report
 from pilothouse.trainer.summary import write_summary
 
@@ -34,7 +34,7 @@ def run_demo(folder: Path, *, tiny: bool, seed: int, console: Console) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     display, recipe = Display(console), TINY_DEMO if tiny else REAL
     console.print(f"[bold]{recipe.title}[/bold], seed {seed}, in {folder}")
-    with log_to(folder / "log.jsonl"), display.live():
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log, log_to(log), display.live():
         results = Job(folder, recipe, seed, display).run()
     summary, pairs = summarise(recipe, seed, folder.name, results), sample_pairs(results)
     write_summary(summary, folder)
