@@ -8,6 +8,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from pilothouse.trainer.demo.run import run_demo
+from pilothouse.trainer.durable import read_rows
 
 
 @pytest.mark.timeout(280)
@@ -23,6 +24,10 @@ def test_the_tiny_demo_teaches_praise_and_a_second_call_reuses_every_stage(tmp_p
     assert summary["independent"]["difference"]["mean"] > 0
     assert summary["kl_per_sequence"]["mean"] <= summary["limits"]["kl_budget_nats"]
     assert "<svg" in (tmp_path / "report.html").read_text()
+    log = list(read_rows(tmp_path / "log.jsonl"))
+    served = [row for row in log if row["event"] == "listening" and row["server"] == "trainer"]
+    assert len(served) == 1
+    assert all(row["http_port"] > 0 for row in served)
     policy = json.loads((tmp_path / "ppo" / "stage.json").read_text())["outputs"]["policy"]
     AutoModelForCausalLM.from_pretrained(policy)
     assert set(psutil.Process().children(recursive=True)) <= others

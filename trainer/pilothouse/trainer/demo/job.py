@@ -182,12 +182,17 @@ class Job:
                 "prompts": (self._material.prompts,),
                 "max_new_tokens": recipe.max_new_tokens,
             },
-            "server": {"http_port": -1},
+            "server": self._server,
         }
         result = run_ppo(parse(PpoRunConfig, settings, section="ppo"), PpoLine(line))
         if result.state == "stopped":
             raise KeyboardInterrupt
         return {"policy": str(result.checkpoint / POLICY), "steps": result.step}
+
+    @property
+    def _server(self) -> dict[str, Any]:
+        """Returns where the trainer's own server says which ports it has, beside those of the services."""
+        return {"port_file": self._folder / "services" / "trainer.port.json"}
 
     @property
     def _material(self) -> Material:
