@@ -226,11 +226,13 @@ class TrainerStatus:
     step: int
     """Steps done."""
     total_steps: int
+    """Steps planned; 0 before the data have been read."""
     epoch: int
     version: int
     """Last (epoch, version) that the policy serves."""
     checkpoint: str
-    """Newest complete checkpoint, relative to the run directory; empty before the first."""
+    """Newest complete checkpoint, relative to the run directory; empty before the first. The result,
+    ``model``, where an SFT or reward-model run has come to its end."""
     error: str
     """Why the run failed; empty otherwise."""
 

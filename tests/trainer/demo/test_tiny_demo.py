@@ -26,7 +26,7 @@ def test_the_tiny_demo_teaches_praise_and_a_second_call_reuses_every_stage(tmp_p
     assert "<svg" in (tmp_path / "report.html").read_text()
     log = list(read_rows(tmp_path / "log.jsonl"))
     served = [row for row in log if row["event"] == "listening" and row["server"] == "trainer"]
-    assert len(served) == 1
+    assert len(served) == 3, "SFT, reward model and PPO can be watched"
     assert all(row["http_port"] > 0 for row in served)
     policy = json.loads((tmp_path / "ppo" / "stage.json").read_text())["outputs"]["policy"]
     AutoModelForCausalLM.from_pretrained(policy)

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pilothouse.config import Config
+from pilothouse.server.config import ServerConfig
 from pilothouse.trainer.ppo.config import OptimiserConfig
 
 
@@ -47,11 +48,15 @@ class FitConfig(Config):
     evaluate_every_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations; None evaluates at the end only."""
     checkpoint_every_steps: int = Field(default=50, ge=1)
-    """Steps between checkpoints; one more is written when the run is interrupted."""
+    """Steps between checkpoints; one more is written when the run is stopped."""
+    tensorboard: bool = True
+    """Also write TensorBoard event files."""
     device: str = "cpu"
     """Where the model lives."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of one torch operation; None leaves torch's choice. Changing it changes bits."""
+    server: ServerConfig = ServerConfig()
+    """The run's own server: status, metrics, pause, resume, checkpoint, stop."""
 
 
 class SftConfig(FitConfig):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from torch import Tensor
 
 from pilothouse.errors import ConfigError, CorruptCheckpointError
 from pilothouse.trainer.checkpoint import Checkpoint, CheckpointStore
-from pilothouse.trainer.durable import append_rows, cut_torn_line, keep_rows_until, to_json, write_atomic
+from pilothouse.trainer.control import Saved
 from pilothouse.trainer.fit_config import FitConfig
+from pilothouse.trainer.fit_run import FitRun, StoppedOnRequest
 from pilothouse.trainer.identity import Identity, check_identity, identity
-from pilothouse.trainer.interrupts import deferred_interrupt
 from pilothouse.trainer.ppo.optimiser import Optimiser, learning_rate
 from pilothouse.trainer.ppo.ragged import OneRank
 from pilothouse.trainer.progress import Progress, silent
 
 _MAY_CHANGE = {"output", "resume", "accept_changes", "epochs", "checkpoint_every_steps"} | {
+    "tensorboard",
+    "server",
     "evaluate_every_steps",
     "data",  # what the files hold is in the task's digest
     "evaluation_data",
@@ -56,11 +59,9 @@ class Task:
 class Fit:
     """One training run in one folder."""
 
-    def __init__(self, config: FitConfig, task: Task) -> None:
-        config.output.mkdir(parents=True, exist_ok=True)
-        self._config, self._task = config, task
-        self._metrics_file = config.output / "metrics.jsonl"
-        self._store = CheckpointStore(config.output / "checkpoints", keep_last=1)
+    def __init__(self, config: FitConfig, task: Task, run: FitRun) -> None:
+        self._config, self._task, self._run = config, task, run
+        self._store = CheckpointStore(run.run_dir.checkpoints_folder, keep_last=1)
         per_epoch = -(-len(task.lengths) // config.batch_size)
         self.total_steps = config.epochs * per_epoch
         self._per_epoch = per_epoch
@@ -75,25 +76,27 @@ class Fit:
             The metrics of the last step, with those of the last evaluation.
 
         Raises:
-            KeyboardInterrupt: The user asked for the end; a checkpoint was written before.
+            StoppedOnRequest: A signal or a caller asked for the end; a checkpoint was written before.
+            KeyboardInterrupt: A second signal came.
             NonFiniteLossError: A gradient is NaN or infinite.
             DivergedRunError: The checkpoint belongs to other settings or data.
             CorruptCheckpointError: It belongs to another model.
         """
-        step, metrics = self._resume(), Metrics()
-        with deferred_interrupt() as interrupt:
-            while step < self.total_steps:
+        step, metrics, control = self._resume(), Metrics(), self._run.control
+        with self._run.signals.installed():
+            while step < self.total_steps and control.between_steps(partial(self._save, step)):
                 metrics = self._step(step)
                 step += 1
                 if self._evaluates_after(step):
                     metrics |= self._evaluate()
-                append_rows(self._metrics_file, [{"step": step, **metrics}])
+                self._run.metrics.write(step, metrics)
+                control.add_row(step, metrics)
                 progress(step, self.total_steps, metrics)
-                stopping = interrupt.requested and step < self.total_steps
-                if stopping or (step % self._config.checkpoint_every_steps == 0 and step < self.total_steps):
+                if step % self._config.checkpoint_every_steps == 0 and step < self.total_steps:
                     self._save(step)
-                if stopping:
-                    raise KeyboardInterrupt
+            if step < self.total_steps:
+                self._save(step)
+                raise StoppedOnRequest
         if self._best is not None:
             self._restore(self._best[1])
         return metrics
@@ -142,7 +145,12 @@ class Fit:
         kept = set() if self._task.choose is None else {"evaluate_every_steps"}
         return identity(self._config, _MAY_CHANGE - kept, data=self._task.digest, task=self._task.name)
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int) -> Saved:
+        """Writes a checkpoint of the state after a step, unless there is one already, and returns it."""
+        saved = self._run.saved
+        if saved is not None and saved[1] == step:
+            return saved
+
         def write(folder: Path) -> None:
             save = safetensors.torch.save_file
             save(
@@ -155,18 +163,26 @@ class Fit:
 
         best = None if self._best is None else self._best[0]
         state = {"step": step, "tokens": self._tokens, "best": best, "identity": dict(self._identity())}
-        self._store.save(step, state, write)
+        return self._note_saved(self._store.save(step, state, write), step)
+
+    def _note_saved(self, folder: Path, step: int) -> Saved:
+        saved = (self._run.run_dir.relative(folder), step)
+        self._run.saved = saved
+        self._run.control.update(checkpoint=saved[0])
+        return saved
 
     def _resume(self) -> int:
         """Restores the newest checkpoint and returns its step; 0 without one."""
-        checkpoint = self._store.latest() if self._config.resume else None
+        run, checkpoint = self._run, self._store.latest() if self._config.resume else None
         if checkpoint is not None:
             self._load(checkpoint)
-        write_atomic(self._config.output / "config.json", to_json(self._config.model_dump(mode="json")))
-        cut_torn_line(self._metrics_file)
+            self._note_saved(checkpoint.folder, checkpoint.step)
+        run.run_dir.write_config(self._config)
         step = checkpoint.step if checkpoint else 0
         self._store.forget_after(step)  # a later one would outlive those that are now written
-        keep_rows_until(self._metrics_file, step)
+        run.metrics.restore(step)
+        run.control.update(total_steps=self.total_steps)
+        run.control.restored(step, run.metrics.rows(), epoch=0)
         return step
 
     def _load(self, checkpoint: Checkpoint) -> None:

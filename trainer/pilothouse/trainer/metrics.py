@@ -32,7 +32,15 @@ GAUGES = {
     "time/push_seconds": Gauge("pilothouse_weights_push_seconds", "Time of the step's weight push."),
     "eps": Gauge("pilothouse_episodes_per_second", "Responses learned from per second."),
 }
-"""Prometheus gauge of a metric name."""
+"""Prometheus gauge of a metric name, online PPO."""
+FIT_GAUGES = {
+    "loss": Gauge("pilothouse_fit_loss", "Loss of the step, SFT or reward model."),
+    "eval_loss": Gauge("pilothouse_fit_held_out_loss", "SFT: loss on held-out data, nats per token."),
+    "eval_accuracy": Gauge(
+        "pilothouse_fit_held_out_accuracy", "Reward model: share of held-out pairs ranked as people did."
+    ),
+}
+"""Prometheus gauge of a metric name, SFT and reward model."""
 CHECKPOINT_SECONDS = Gauge("pilothouse_checkpoint_seconds", "Time of the last checkpoint.")
 STEP = Gauge("pilothouse_trainer_step", "Steps done.")
 VERSION = Gauge("pilothouse_trainer_version", "Weight version of the trainer.")
@@ -83,7 +91,7 @@ class MetricsLog:
         row |= {name: _finite(value) for name, value in sorted(metrics.items())}
         append_rows(self._file, [row])
         STEP.set(step)
-        for name, gauge in GAUGES.items():
+        for name, gauge in (GAUGES | FIT_GAUGES).items():
             if name in metrics:
                 gauge.set(metrics[name])
         self._write_tensorboard(step, metrics)

@@ -15,6 +15,7 @@ from pilothouse.trainer.data.encode import EncodedRanking, encode_prompts, encod
 from pilothouse.trainer.data.records import read_prompts, read_rankings
 from pilothouse.trainer.durable import to_json, write_atomic
 from pilothouse.trainer.fit_config import RewardModelConfig
+from pilothouse.trainer.fit_run import MODEL, FitRun, watched
 from pilothouse.trainer.fitting import Fit, Metrics, Task, data_digest, require_data
 from pilothouse.trainer.folders import replace_folder
 from pilothouse.trainer.ppo.minibatches import micro_batches
@@ -52,11 +53,17 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
     Raises:
         ConfigError: No data, or the policy of ``normalise_with`` has another tokenizer.
         InvalidDataError: The data cannot be used.
-        KeyboardInterrupt: Ended by the user, after a checkpoint.
+        RunInUseError: Another process writes to ``config.output``.
+        KeyboardInterrupt: Ended by a signal or a caller, after a checkpoint.
     """
     require_data(config, "reward_model")
     if config.threads:
         torch.set_num_threads(config.threads)
+    with watched(config, "reward-model") as run:
+        return _train(config, run, progress)
+
+
+def _train(config: RewardModelConfig, run: FitRun, progress: Progress) -> RewardModelResult:
     start = load_causal_lm(config.model, device=config.device)
     model = ScalarModel.from_causal_lm(start.model, config.seed, pad_id=start.codec.pad_id)
     freeze_lower_layers(model.model, len(model.spec.layers), config.trainable_layers)
@@ -66,9 +73,9 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
         normalise(model, samples, config.micro_batch_tokens)
     held_out = _read(config.evaluation_data, config, start) if config.evaluation_data else []
     found: list[PairAccuracy] = []  # before the last normalisation: confidence is that of the trained loss
-    metrics = Fit(config, _task(config, model, items, held_out, samples, found)).run(progress)
+    metrics = Fit(config, _task(config, model, items, held_out, samples, found), run).run(progress)
     normalise(model, samples, config.micro_batch_tokens)
-    with replace_folder(config.output / "model") as folder:
+    with replace_folder(config.output / MODEL) as folder:
         manifest = model.save(folder, start.codec, max_sequence_tokens=config.max_sequence_tokens)
     accuracy = found[-1] if found else None
     if accuracy is not None:

@@ -10,6 +10,8 @@
     checkpoints/       step_XXXXXXXX/, checkpoints.jsonl, best.json
     epoch.json         the fencing epoch last taken
     run.lock           held by the process that writes here
+
+SFT and reward-model runs have neither samples, ledger nor epoch, and their result in ``model/``.
 """
 
 import fcntl

@@ -14,6 +14,7 @@ from pilothouse.models.text import TextCodec
 from pilothouse.trainer.data.encode import EncodedDemonstration, encode_demonstrations
 from pilothouse.trainer.data.records import read_demonstrations
 from pilothouse.trainer.fit_config import SftConfig
+from pilothouse.trainer.fit_run import MODEL, FitRun, watched
 from pilothouse.trainer.fitting import Fit, Metrics, Task, data_digest, require_data
 from pilothouse.trainer.folders import replace_folder
 from pilothouse.trainer.ppo.minibatches import micro_batches
@@ -36,17 +37,23 @@ def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
     Raises:
         ConfigError: No data, or ``choose_by`` lacks what it needs, or its reward model has another tokenizer.
         InvalidDataError: The data cannot be used.
-        KeyboardInterrupt: Ended by the user, after a checkpoint.
+        RunInUseError: Another process writes to ``config.output``.
+        KeyboardInterrupt: Ended by a signal or a caller, after a checkpoint.
     """
     require_data(config, "sft")
     if config.choose_by != "last" and not config.evaluation_data:
         raise ConfigError(f"sft.choose_by '{config.choose_by}' needs sft.evaluation_data")
     if config.threads:
         torch.set_num_threads(config.threads)
+    with watched(config, "sft") as run:
+        return _train(config, run, progress)
+
+
+def _train(config: SftConfig, run: FitRun, progress: Progress) -> Metrics:
     model = load_causal_lm(config.model, device=config.device)
     freeze_lower_layers(model.model, len(model.spec.layers), config.trainable_layers)
-    metrics = Fit(config, _task(config, model)).run(progress)
-    with replace_folder(config.output / "model") as folder:
+    metrics = Fit(config, _task(config, model), run).run(progress)
+    with replace_folder(config.output / MODEL) as folder:
         save_causal_lm(model.model, model.codec, folder)
     return metrics
 

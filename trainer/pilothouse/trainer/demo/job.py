@@ -205,4 +205,9 @@ class Job:
     def _fit(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         """Returns a supervised stage's settings."""
         longest = self._recipe.max_review_tokens
-        return settings | {"output": folder, "seed": self._seed, "max_sequence_tokens": longest}
+        return settings | {
+            "output": folder,
+            "seed": self._seed,
+            "max_sequence_tokens": longest,
+            "server": self._server,
+        }

@@ -1,0 +1,66 @@
+"""What stands around a supervised run: its folder, its record, its server and its signals."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pilothouse.trainer.control import RunControl, Saved, StopSignals
+from pilothouse.trainer.fit_config import FitConfig
+from pilothouse.trainer.metrics import MetricsLog
+from pilothouse.trainer.run_dir import RunDir
+from pilothouse.trainer.servicer import serving
+
+MODEL = "model"
+"""Folder of the result inside the run's folder; the last checkpoint of a run that came to its end."""
+
+
+class StoppedOnRequest(KeyboardInterrupt):
+    """A signal or a caller asked for the end, and the run has saved itself."""
+
+
+@dataclass(slots=True)
+class FitRun:
+    """What a `pilothouse.trainer.fitting.Fit` works with besides its task."""
+
+    run_dir: RunDir
+    metrics: MetricsLog
+    control: RunControl
+    signals: StopSignals
+    saved: Saved | None = None
+    """The newest checkpoint."""
+
+
+@contextmanager
+def watched(config: FitConfig, task: str) -> Iterator[FitRun]:
+    """Takes the run's folder and shows the run to the outside while inside.
+
+    Args:
+        config: The run.
+        task: ``sft`` or ``reward-model``.
+
+    Yields:
+        What the fit works with. When the block ends without an error its result lies in `MODEL`.
+
+    Raises:
+        RunInUseError: Another process writes to the folder.
+        ConfigError: The server cannot listen where it should.
+    """
+    control = RunControl(config.output.resolve().name, task, total_steps=0)
+    with (
+        RunDir(config.output) as run_dir,
+        MetricsLog(
+            run_dir.metrics_file, tensorboard=run_dir.tensorboard_folder if config.tensorboard else None
+        ) as metrics,
+        serving(control, config.server),
+    ):
+        run = FitRun(run_dir, metrics, control, StopSignals(control))
+        try:
+            yield run
+        except StoppedOnRequest:
+            control.finish(run.saved)
+            raise
+        except BaseException as error:  # whatever it was: those who wait for the run must hear of its end
+            control.finish(run.saved, str(error) or type(error).__name__)
+            raise
+        control.update(checkpoint=MODEL)
+        control.finish((MODEL, control.status.step))
