@@ -57,6 +57,18 @@ def test_checklist_09_the_loss_is_the_mean_over_completions_with_eos_and_without
     assert loss == pytest.approx(expected / count, abs=1e-5)
 
 
+def test_the_entropy_is_a_mean_over_the_target_tokens_in_nats() -> None:
+    model = load_causal_lm("tiny")
+    batch = [_item([5, 6, 7, 8, 2], 2), _item([9, 10, 2], 1)]
+    expected = []
+    for item in batch:
+        ids = torch.from_numpy(item.tokens.astype(np.int64))[None]
+        logits = model.model(ids).logits[0, item.prompt_length - 1 : -1]
+        expected.append(torch.distributions.Categorical(logits=logits).entropy())
+    found = backward(model, batch, micro_batch_tokens=1)["entropy"]
+    assert found == pytest.approx(torch.cat(expected).mean().item(), rel=1e-5)
+
+
 def test_checklist_09_eos_is_a_target(tmp_path: Path, demonstrations: Path) -> None:
     train_sft(_config(tmp_path / "run", demonstrations, epochs=8))
     model = load_causal_lm(tmp_path / "run" / "model")
@@ -88,7 +100,8 @@ def test_sft_lowers_the_loss_and_writes_a_folder_that_transformers_loads(
     assert metrics["eval_loss"] < seen[0]["loss"]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 25))
-    assert {"loss", "grad_norm", "learning_rate", "num_tokens", "epoch"} <= rows[0].keys()
+    assert {"loss", "entropy", "grad_norm", "learning_rate", "num_tokens", "epoch"} <= rows[0].keys()
+    assert 0 < metrics["eval_entropy"] < seen[0]["entropy"]
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").config.model_type == "llama"
 
 

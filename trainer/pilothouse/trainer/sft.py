@@ -64,7 +64,7 @@ def _task(config: SftConfig, model: CausalLM) -> Task:
     reward = _reward_model(config, model) if config.choose_by == "reward" else None
 
     def evaluate() -> Metrics:
-        metrics = {"eval_loss": evaluation_loss(model, held_out, config.micro_batch_tokens)}
+        metrics = held_out_metrics(model, held_out, config.micro_batch_tokens)
         if reward is not None:
             metrics["eval_reward"] = _mean_reward(config, model, reward, held_out)
         return metrics
@@ -98,31 +98,41 @@ def backward(model: CausalLM, batch: Demonstrations, micro_batch_tokens: int) ->
     The targets are the response tokens, EOS among them: without it the policy would never learn to stop. The
     prompt is given, not learned, and there is no padding. Each micro-batch's sum is divided by the count
     of the whole batch.
+
+    Returns:
+        ``loss`` and TRL's ``entropy``: nats, means over the target tokens.
     """
     lengths = [len(item.tokens) for item in batch]
     targets = sum(length - item.prompt_length for length, item in zip(lengths, batch, strict=True))
-    total = 0.0
+    total = entropy = 0.0
     for rows in micro_batches(range(len(lengths)), lengths, micro_batch_tokens):
-        loss = -_logprobs(model, [batch[row] for row in rows]).sum() / targets
+        logprobs, entropies = _logprobs(model, [batch[row] for row in rows])
+        loss = -logprobs.sum() / targets
         loss.backward()
         total += loss.item()
-    return {"loss": total}
+        entropy += entropies.sum().item() / targets
+    return {"loss": total, "entropy": entropy}
 
 
 @torch.no_grad()
-def evaluation_loss(model: CausalLM, items: Demonstrations, micro_batch_tokens: int) -> float:
-    """Returns the mean loss over all target tokens, in nats."""
+def held_out_metrics(model: CausalLM, items: Demonstrations, micro_batch_tokens: int) -> Metrics:
+    """Returns loss and entropy, means over all target tokens, in nats."""
     lengths = [len(item.tokens) for item in items]
-    total = 0.0
+    targets = sum(len(item.tokens) - item.prompt_length for item in items)
+    loss = entropy = 0.0
     for rows in micro_batches(range(len(lengths)), lengths, micro_batch_tokens):
-        total -= float(_logprobs(model, [items[row] for row in rows]).sum())
-    return total / sum(len(item.tokens) - item.prompt_length for item in items)
+        logprobs, entropies = _logprobs(model, [items[row] for row in rows])
+        loss -= logprobs.sum().item()
+        entropy += entropies.sum().item()
+    return {"eval_loss": loss / targets, "eval_entropy": entropy / targets}
 
 
-def _logprobs(model: CausalLM, items: Demonstrations) -> torch.Tensor:
-    """Returns [R], the log-prob of every target token."""
+def _logprobs(model: CausalLM, items: Demonstrations) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the log-prob of every target token and the entropy of its distribution, [R] each."""
     prompts = [item.prompt_length for item in items]
-    return response_logprobs(model.weights, [item.tokens for item in items], prompts)
+    tokens = [item.tokens for item in items]
+    logprobs, entropies = response_logprobs(model.weights, tokens, prompts, return_entropy=True)
+    return logprobs, entropies.detach()  # looked at only
 
 
 def _reward_model(config: SftConfig, model: CausalLM) -> ScalarModel:
