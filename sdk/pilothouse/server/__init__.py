@@ -3,6 +3,6 @@
 from pilothouse.server.config import ServerConfig
 from pilothouse.server.logs import configure_logging
 from pilothouse.server.main import serve_main
-from pilothouse.server.server import Server, run_until_signal
+from pilothouse.server.server import Server, listening, run_until_signal
 
-__all__ = ["Server", "ServerConfig", "configure_logging", "run_until_signal", "serve_main"]
+__all__ = ["Server", "ServerConfig", "configure_logging", "listening", "run_until_signal", "serve_main"]

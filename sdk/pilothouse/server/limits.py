@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from pilothouse.errors import DrainingError, QueueFullError
+from pilothouse.errors import DrainingError, QueueFullError, UnavailableError
 from pilothouse.server.metrics import RUNNING_CALLS, SHED, WAITING_CALLS
 
 _SMOOTHING = 0.1
@@ -27,6 +27,7 @@ class Limiter:
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._draining = False
+        self._held = False
         self._call_seconds = 0.1  # a first guess, replaced by what is measured
         self._idle = asyncio.Event()
         self._idle.set()
@@ -40,6 +41,7 @@ class Limiter:
         Raises:
             QueueFullError: As many calls wait as may wait; its hint says when a place should be free.
             DrainingError: The server takes no new calls.
+            UnavailableError: It does not take any yet.
         """
         await self._enter()
         started = monotonic()
@@ -48,6 +50,14 @@ class Limiter:
         finally:
             self._call_seconds += _SMOOTHING * (monotonic() - started - self._call_seconds)
             self._leave()
+
+    def hold(self) -> None:
+        """Refuses calls until ``release``: what is to answer them is still being made."""
+        self._held = True
+
+    def release(self) -> None:
+        """Takes calls from now on."""
+        self._held = False
 
     def drain(self) -> None:
         """Refuses new and waiting calls from now on; running ones go on."""
@@ -64,6 +74,10 @@ class Limiter:
     async def _enter(self) -> None:
         if self._draining:
             raise _draining()
+        if self._held:
+            raise UnavailableError(
+                "the server is still loading; try again, or wait until its health is SERVING"
+            )
         if self._running < self._max_running:
             self._running += 1
             self._idle.clear()

@@ -16,7 +16,7 @@ from pilothouse.server.server import Server, run_until_signal
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 Build = Callable[[ConfigT], AbstractAsyncContextManager[Sequence[Server]]]
-"""Makes a service: yields its servers, servicers added, not started; frees the engine on exit."""
+"""Makes a service: yields its servers, servicers added, listening at most; frees the engine on exit."""
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2

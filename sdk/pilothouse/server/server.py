@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -26,8 +27,9 @@ _STOP_SECONDS = 1.0
 class Server:
     """One listening port and what stands before its servicers.
 
-    Add servicers to ``grpc``, name them with ``services``, then ``start``. Must be made in the event loop in
-    which it runs.
+    Name the services with ``services``, add servicers to ``grpc``, then ``start``. Where servicers take long
+    to make, ``listen`` first: health is answered at once, and servicers may be added until ``start``. Must be
+    made in the event loop in which it runs.
     """
 
     def __init__(self, config: ServerConfig, name: str) -> None:
@@ -49,6 +51,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         self._names: list[str] = [""]
         self._serving = False
+        self._listening = False
         self._http = HttpPort(lambda: self._serving)
 
     def services(self, *full_names: str) -> None:
@@ -56,13 +59,29 @@ class Server:
         self._names.extend(full_names)
 
     async def start(self, *, serving: bool = True) -> None:
-        """Listens, and reports SERVING unless told otherwise.
+        """Listens, unless it does already, and reports SERVING unless told otherwise.
 
         Raises:
             ConfigError: The port is taken or the address is not this machine's.
         """
+        await self.listen()
+        _log.info(
+            "listening", server=self.name, host=self.config.host, port=self.port, http_port=self.http_port
+        )
+        if serving:
+            await self.set_serving(True)
+
+    async def listen(self) -> None:
+        """Opens the ports. Health is answered, with NOT_SERVING; calls are refused until it is SERVING.
+
+        Raises:
+            ConfigError: The port is taken or the address is not this machine's.
+        """
+        if self._listening:
+            return
         if self.config.reflection:
             _enable_reflection(self.grpc, self._names[1:])
+        self._limiter.hold()
         await self.set_serving(False)
         address = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         try:
@@ -76,15 +95,13 @@ class Server:
                 f"{self.name} cannot listen on {self.config.host}, ports {self.config.port} and "
                 f"{self.config.http_port}; choose free ports, or 0 for any ({error})"
             ) from None
-        _log.info(
-            "listening", server=self.name, host=self.config.host, port=self.port, http_port=self.http_port
-        )
-        if serving:
-            await self.set_serving(True)
+        self._listening = True
 
     async def set_serving(self, serving: bool) -> None:
         """Tells health checks and /readyz whether to send calls here; writes the port file."""
         self._serving = serving
+        if serving:
+            self._limiter.release()
         state = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
@@ -118,6 +135,21 @@ class Server:
     async def run_until_signal(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains; a second signal ends at once."""
         await run_until_signal([self])
+
+
+@asynccontextmanager
+async def listening(servers: Sequence[Server]) -> AsyncIterator[None]:
+    """Holds the ports of ``servers`` open while inside; whether they serve is for whoever is inside to say.
+
+    Raises:
+        ConfigError: A port is taken or an address is not this machine's.
+    """
+    try:
+        for server in servers:
+            await server.listen()
+        yield
+    finally:
+        await _together(server.abort() for server in servers)
 
 
 async def run_until_signal(servers: list[Server]) -> None:

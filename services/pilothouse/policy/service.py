@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -17,6 +18,7 @@ from pilothouse.errors import InternalError
 from pilothouse.models.layout import owned
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, tensor_bytes
 from pilothouse.models.panels import in_panels
+from pilothouse.models.text import TextCodec
 from pilothouse.models.threads import one_thread
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.config import PolicyConfig
@@ -28,9 +30,10 @@ from pilothouse.policy.requests import Version
 from pilothouse.policy.runner import ModelRunner
 from pilothouse.policy.scheduler import Scheduler
 from pilothouse.policy.servicer import ModelCard, PolicyServicer
+from pilothouse.policy.warm_up import warm_up
 from pilothouse.policy.weights import WeightTransactions
 from pilothouse.policy.weights_servicer import WeightsServicer
-from pilothouse.server import Server
+from pilothouse.server import Server, listening
 from pilothouse.v1 import policy_pb2_grpc, weights_pb2_grpc
 
 _log = structlog.get_logger(__name__)
@@ -40,12 +43,74 @@ _log = structlog.get_logger(__name__)
 async def build(
     config: PolicyConfig, *, registry: CollectorRegistry = REGISTRY
 ) -> AsyncIterator[Sequence[Server]]:
-    """Loads the model, starts the engine and yields the servers for policy and weights, not yet started.
+    """Listens, loads the model, warms the engine up, and yields the servers for policy and weights.
+
+    They do not serve yet: calls are refused until their ``start``.
 
     Raises:
         ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError, ConfigError: It cannot be served.
+        GenerationFailedError: Its logits are not finite.
         InternalError: On leaving: the engine has crashed, so that the process must start anew.
     """
+    servers = generate, push = _servers(config)
+    async with listening(servers), _servicers(config, registry, servers) as (policy, weights):
+        policy_pb2_grpc.add_PolicyServiceServicer_to_server(policy, generate.grpc)
+        weights_pb2_grpc.add_WeightsServiceServicer_to_server(weights, push.grpc)
+        yield servers
+
+
+@asynccontextmanager
+async def _servicers(
+    config: PolicyConfig, registry: CollectorRegistry, servers: Sequence[Server]
+) -> AsyncIterator[tuple[PolicyServicer, WeightsServicer]]:
+    """Yields what answers calls, over one running engine; ``servers`` go down with it if it crashes."""
+    model = await asyncio.to_thread(_load, config, registry)  # health is answered meanwhile
+    engine, limits = model.engine, model.limits
+    transactions = WeightTransactions(
+        engine,
+        model.served,
+        lease_seconds=config.push_lease_seconds,
+        keep_previous=config.keep_previous,
+        kv_policy=config.kv_policy,
+        probe_tokens=min(config.prefill_tokens, 256),
+        metrics=PushMetrics(registry),
+    )
+    policy = PolicyServicer(
+        engine,
+        transactions,
+        model.codec,
+        limits,
+        model.card,
+        batch_tokens=min(config.prefill_tokens, 512),
+    )
+    del model  # this frame lives as long as the service: it would keep the first weights
+    engine.stopped.add_done_callback(partial(_stop_process, asyncio.get_running_loop(), servers))
+    engine.start()
+    watch = asyncio.create_task(transactions.watch())
+    try:
+        await asyncio.wrap_future(engine.in_pieces(warm_up(engine.runner)))
+        yield policy, WeightsServicer(transactions, limits)
+    finally:
+        watch.cancel()
+        crashed = engine.stopped.done()
+        await asyncio.to_thread(engine.close)
+    if crashed:
+        raise InternalError("the engine crashed (its log has the reason); start the service again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What loading a model gives."""
+
+    served: Served
+    engine: PolicyEngine
+    """Not started."""
+    limits: Limits
+    card: ModelCard
+    codec: TextCodec
+
+
+def _load(config: PolicyConfig, registry: CollectorRegistry) -> _Model:
     with one_thread() as threads:
         loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
         served = _serve_from(loaded)
@@ -60,31 +125,7 @@ async def build(
         del loaded  # the engine has its own layout
         gc.collect()  # transformers' copy hangs in reference cycles
         engine = _engine(config, served.weights, limits, registry, config.threads or threads)
-    transactions = WeightTransactions(
-        engine,
-        served,
-        lease_seconds=config.push_lease_seconds,
-        keep_previous=config.keep_previous,
-        kv_policy=config.kv_policy,
-        probe_tokens=min(config.prefill_tokens, 256),
-        metrics=PushMetrics(registry),
-    )
-    del served  # this frame lives as long as the service: it would keep the first weights
-    policy = PolicyServicer(
-        engine, transactions, codec, limits, card, batch_tokens=min(config.prefill_tokens, 512)
-    )
-    servers = _servers(config, policy, WeightsServicer(transactions, limits))
-    engine.stopped.add_done_callback(partial(_stop_process, asyncio.get_running_loop(), servers))
-    engine.start()
-    watch = asyncio.create_task(transactions.watch())
-    try:
-        yield servers
-    finally:
-        watch.cancel()
-        crashed = engine.stopped.done()
-        await asyncio.to_thread(engine.close)
-    if crashed:
-        raise InternalError("the engine crashed (its log has the reason); start the service again")
+    return _Model(served, engine, limits, card, codec)
 
 
 def _serve_from(loaded: CausalLM) -> Served:
@@ -138,12 +179,9 @@ def _engine(
     return PolicyEngine(runner, scheduler, metrics=EngineMetrics(registry), threads=threads)
 
 
-def _servers(config: PolicyConfig, policy: PolicyServicer, weights: WeightsServicer) -> list[Server]:
-    generate = Server(config.server, "policy")
-    policy_pb2_grpc.add_PolicyServiceServicer_to_server(policy, generate.grpc)
+def _servers(config: PolicyConfig) -> list[Server]:
+    generate, push = Server(config.server, "policy"), Server(config.weights_server, "weights")
     generate.services("pilothouse.v1.PolicyService")
-    push = Server(config.weights_server, "weights")
-    weights_pb2_grpc.add_WeightsServiceServicer_to_server(weights, push.grpc)
     push.services("pilothouse.v1.WeightsService")
     return [generate, push]
 

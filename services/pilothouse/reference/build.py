@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
+import numpy as np
 import structlog
 
 from pilothouse.errors import ConfigError
@@ -14,7 +16,7 @@ from pilothouse.reference.engine import ReferenceEngine
 from pilothouse.reference.requests import RequestReader
 from pilothouse.reference.servicer import ReferenceServicer
 from pilothouse.reference.worker import Worker
-from pilothouse.server import Server
+from pilothouse.server import Server, listening
 from pilothouse.v1 import reference_pb2_grpc
 
 _log = structlog.get_logger()
@@ -22,33 +24,46 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def build(config: ReferenceConfig) -> AsyncIterator[Sequence[Server]]:
-    """Loads the model and yields the one server, not started.
+    """Listens, loads the model, computes once, and yields the one server, not yet serving.
 
     Raises:
-        PilothouseError: The model cannot be loaded, or has a shorter context than the configuration asks for.
+        PilothouseError: The model cannot be loaded, its log-probs are not finite, or it has a shorter context
+            than the configuration asks for.
     """
-    with one_thread() as threads:
-        loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
-    digest = state_digest(parameters_by_name(loaded.model))
+    server = Server(config.server, "reference")
+    server.services("pilothouse.v1.ReferenceService")
+    async with listening([server]), _servicer(config) as servicer:
+        reference_pb2_grpc.add_ReferenceServiceServicer_to_server(servicer, server.grpc)
+        yield [server]
+
+
+@asynccontextmanager
+async def _servicer(config: ReferenceConfig) -> AsyncIterator[ReferenceServicer]:
+    """Yields what answers calls, with its thread warm."""
+    loaded, digest, threads = await asyncio.to_thread(_load, config)  # health is answered meanwhile
     engine = ReferenceEngine(
         loaded.weights,
         max_sequence_tokens=_max_sequence_tokens(config, loaded),
         max_batch_tokens=config.max_batch_tokens,
         max_request_tokens=config.max_request_tokens,
     )
-    _log.info("reference_ready", model=loaded.name, architecture=loaded.spec.architecture, digest=digest)
     worker = Worker(config.threads or threads)
     try:
-        server = Server(config.server, "reference")
+        await worker.run(partial(engine.logprobs, [np.zeros(2, np.int32)], [1], 1.0))
+        _log.info("reference_ready", model=loaded.name, architecture=loaded.spec.architecture, digest=digest)
         reader = RequestReader(engine, loaded.codec, max_text_bytes=config.max_text_bytes)
-        servicer = ReferenceServicer(
+        yield ReferenceServicer(
             engine, worker, reader, name=loaded.name, digest=digest, tokenizer_digest=loaded.codec.digest
         )
-        reference_pb2_grpc.add_ReferenceServiceServicer_to_server(servicer, server.grpc)
-        server.services("pilothouse.v1.ReferenceService")
-        yield [server]
     finally:
         await asyncio.to_thread(worker.close)
+
+
+def _load(config: ReferenceConfig) -> tuple[CausalLM, str, int]:
+    """Returns (model, digest, threads that torch would choose)."""
+    with one_thread() as threads:
+        loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
+        return loaded, state_digest(parameters_by_name(loaded.model)), threads
 
 
 def _max_sequence_tokens(config: ReferenceConfig, loaded: CausalLM) -> int:

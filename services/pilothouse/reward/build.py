@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from pilothouse.reward.backends.composite import make_composite
+from pilothouse.reward.backends.composite import Composite, make_composite
 from pilothouse.reward.config import RewardConfig
 from pilothouse.reward.rows import RowMaker
 from pilothouse.reward.servicer import RewardServicer
 from pilothouse.reward.v2 import V2_SERVICE, InferenceServicer, add_v2
-from pilothouse.server import Server
+from pilothouse.server import Server, listening
 from pilothouse.v1 import reward_pb2_grpc
 
 _log = structlog.get_logger()
@@ -18,11 +18,28 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def build(config: RewardConfig) -> AsyncIterator[Sequence[Server]]:
-    """Loads the scorer, warms it up and yields the one server, not started.
+    """Listens, loads the scorer, warms it up and yields the one server, not yet serving.
 
     Raises:
         PilothouseError: A model cannot be loaded, or a required provider is not in use.
     """
+    server = Server(config.server, "reward")
+    server.services("pilothouse.v1.RewardService", V2_SERVICE)
+    async with listening([server]), _composite(config) as composite:
+        rows = RowMaker(
+            [part.backend for part in composite.parts],
+            max_rows=config.max_batch_rows,
+            max_text_characters=config.max_text_characters,
+        )
+        servicer = RewardServicer(composite, rows, max_batch_rows=config.max_batch_rows)
+        reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server.grpc)
+        add_v2(InferenceServicer(composite, rows, model_name=config.v2_model_name), server.grpc)
+        yield [server]
+
+
+@asynccontextmanager
+async def _composite(config: RewardConfig) -> AsyncIterator[Composite]:
+    """Yields the scorer, warm."""
     composite = await make_composite(config)
     try:
         lengths = [
@@ -35,16 +52,6 @@ async def build(config: RewardConfig) -> AsyncIterator[Sequence[Server]]:
             providers=composite.providers,
             reward_version=composite.version,
         )
-        rows = RowMaker(
-            [part.backend for part in composite.parts],
-            max_rows=config.max_batch_rows,
-            max_text_characters=config.max_text_characters,
-        )
-        server = Server(config.server, "reward")
-        servicer = RewardServicer(composite, rows, max_batch_rows=config.max_batch_rows)
-        reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server.grpc)
-        add_v2(InferenceServicer(composite, rows, model_name=config.v2_model_name), server.grpc)
-        server.services("pilothouse.v1.RewardService", V2_SERVICE)
-        yield [server]
+        yield composite
     finally:
         await composite.close()

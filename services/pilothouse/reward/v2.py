@@ -40,7 +40,7 @@ class InferenceServicer:
         return service_pb2.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: Any, context: Context) -> Any:
-        """The scorer is loaded: this server listens only then."""
+        """The scorer is loaded: no call is let through before."""
         return service_pb2.ServerReadyResponse(ready=True)
 
     async def ModelReady(self, request: Any, context: Context) -> Any:

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from pilothouse.errors import DrainingError, QueueFullError
+from pilothouse.errors import DrainingError, QueueFullError, UnavailableError
 from pilothouse.server.limits import Limiter
 
 
@@ -32,6 +32,17 @@ async def settle() -> None:
     """Lets every task go as far as it can."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def test_a_held_limiter_lets_nobody_in_until_it_is_released() -> None:
+    limiter = Limiter("test", max_running=1, max_waiting=1)
+    limiter.hold()
+    with pytest.raises(UnavailableError, match="still loading"):
+        async with limiter.slot():
+            pass
+    limiter.release()
+    async with limiter.slot():
+        pass
 
 
 async def test_places_are_handed_on_in_order_of_arrival() -> None:

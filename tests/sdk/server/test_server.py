@@ -10,7 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from pilothouse.errors import ConfigError, DrainingError, UnavailableError, UnimplementedError
-from pilothouse.server import Server, ServerConfig
+from pilothouse.local.ports import is_free
+from pilothouse.server import Server, ServerConfig, listening
 from pilothouse.status import from_rpc
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc
 
@@ -41,6 +42,39 @@ async def test_health_follows_set_serving_for_the_server_and_its_services(serve:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await health(channel, "pilothouse.v1.Nobody")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_health_is_answered_before_there_is_a_servicer_and_calls_come_through_after(
+    policy: Any,
+) -> None:
+    server = Server(ServerConfig(reflection=True), "test")
+    server.services(POLICY)
+    async with listening([server]), open_channel(server) as channel:
+        stub = policy_pb2_grpc.PolicyServiceStub(channel)
+        watch: Any = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=POLICY))
+        assert (await watch.read()).status == await health(channel) == NOT_SERVING
+        for make in (lambda: policy.add(server.grpc), lambda: None):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.GetModel(REQUEST)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert type(from_rpc(caught.value)) is UnavailableError
+            make()
+        assert not policy.closed.is_set()
+        ports = server.port, server.http_port
+        await server.start()
+        assert (server.port, server.http_port) == ports
+        assert (await watch.read()).status == await health(channel) == SERVING
+        assert (await stub.GetModel(REQUEST)).model == "scripted"
+        watch.cancel()
+
+
+async def test_ports_are_free_again_when_making_the_servicers_fails() -> None:
+    server = Server(ServerConfig(), "test")
+    with pytest.raises(UnavailableError, match="no model"):
+        async with listening([server]):
+            raise UnavailableError("no model")
+    assert is_free(server.port)
+    assert is_free(server.http_port)
 
 
 async def test_watchers_hear_of_a_drain(serve: Serve, policy: Any) -> None:
