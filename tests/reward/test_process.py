@@ -33,7 +33,7 @@ def test_the_process_serves_scores_and_metrics_and_ends_on_sigterm(onnx_folder: 
         assert process.wait(30) == 0
     assert len(scores.values) == 2
     assert scores.reward_version == read_manifest(onnx_folder).version
-    assert 'pilothouse_reward_scores_total{scorer="score"} 2.0' in metrics
+    assert 'pilothouse_reward_scores_total{model="score"} 2.0' in metrics
 
 
 def wait_for(port_file: Path, process: "subprocess.Popen[bytes]") -> dict[str, int]:

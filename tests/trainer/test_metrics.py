@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
+from pilothouse.policy.metrics import PushMetrics
 from pilothouse.trainer import metrics as module
 from pilothouse.trainer.metrics import MetricsLog
 
@@ -33,6 +34,20 @@ def test_prometheus_gauges_show_the_last_step(tmp_path: Path) -> None:
     assert REGISTRY.get_sample_value("pilothouse_kl") == 1.5
     assert REGISTRY.get_sample_value("pilothouse_reward_mean") == -0.25
     assert REGISTRY.get_sample_value("pilothouse_trainer_step") == 7
+
+
+def test_every_push_is_counted_under_the_name_that_the_policy_uses(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    PushMetrics(registry)
+    [policys] = [family for family in registry.collect() if family.name == "pilothouse_weights_push_seconds"]
+    before = REGISTRY.get_sample_value("pilothouse_weights_push_seconds_count")
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        log.write(1, {"time/push_seconds": 0.25})
+        log.write(2, {"time/push_seconds": 0.5})
+    [ours] = [family for family in REGISTRY.collect() if family.name == "pilothouse_weights_push_seconds"]
+    assert REGISTRY.get_sample_value("pilothouse_weights_push_seconds_count") == (before or 0) + 2
+    assert (ours.type, ours.documentation) == (policys.type, policys.documentation)
+    assert [sample.labels for sample in ours.samples] == [sample.labels for sample in policys.samples]
 
 
 def test_tensorboard_gets_every_scalar(tmp_path: Path) -> None:

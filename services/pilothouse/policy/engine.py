@@ -16,11 +16,11 @@ from typing import Any
 import structlog
 import torch
 
-from pilothouse.errors import GenerationFailedError, UnavailableError
+from pilothouse.errors import GenerationFailedError, PilothouseError, QueueFullError, UnavailableError
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.chores import Chores, Pieces, Result, raiser, settle
 from pilothouse.policy.metrics import EngineMetrics
-from pilothouse.policy.requests import NewToken, Request, Sequence, Update, Version
+from pilothouse.policy.requests import Request, Sequence, Update, Version
 from pilothouse.policy.runner import ModelRunner
 from pilothouse.policy.sampling import Drawn
 from pilothouse.policy.scheduler import Scheduler
@@ -31,6 +31,7 @@ STEPS_REMEMBERED = 31
 """Whose median is the typical step."""
 IDLE_SECONDS = 0.02
 """Time for pieces before an idle engine looks for requests again."""
+_STOPPED = "the engine has stopped and the server is going down; retry"
 
 _log = structlog.get_logger(__name__)
 
@@ -83,12 +84,17 @@ class PolicyEngine:
         """
         with self._wake:
             self._check_alive()
-            self._scheduler.submit(request, retry_after_seconds=self._metrics.queue_seconds())
+            try:
+                self._scheduler.submit(request, retry_after_seconds=self._metrics.queue_seconds())
+            except QueueFullError:
+                self._metrics.shed()
+                raise
             self._wake.notify()
 
     def cancel(self, request: Request) -> None:
         """Ends a request without another word; its slots are free before the next decode step."""
         with self._wake:
+            self._metrics.cancelled(request)
             request.ended = True
             self._scheduler.drop_waiting(request)
             self._wake.notify()
@@ -132,7 +138,7 @@ class PolicyEngine:
 
     def _check_alive(self) -> None:
         if self._closing or self.stopped.done():
-            raise UnavailableError("the engine has stopped and the server is going down; retry")
+            raise UnavailableError(_STOPPED)
 
     def _run(self) -> None:
         try:
@@ -188,6 +194,7 @@ class PolicyEngine:
             admitted = self._scheduler.admit()
         if not admitted:
             return
+        self._metrics.admitted(admitted)
         try:
             self._deliver(admitted, self._runner.start(admitted))
         except Exception as error:
@@ -235,14 +242,7 @@ class PolicyEngine:
                 self._metrics.first_token(sequence)
             if request.stream:
                 update = updates.setdefault(request, Update())
-                update.tokens.append(
-                    NewToken(
-                        sequence.prompt_index,
-                        sequence.sample_index,
-                        sequence.tokens[-1],
-                        sequence.logprobs[-1],
-                    )
-                )
+                update.tokens.append(sequence.newest)
             self._finish(sequence, updates)
         for request, update in updates.items():
             self._tell(request, update)
@@ -263,9 +263,13 @@ class PolicyEngine:
             request.ended = request.unfinished == 0
             self._metrics.completed(sequence, reason)
 
-    def _fail(self, request: Request, message: str) -> None:
+    def _fail(
+        self, request: Request, message: str, kind: type[PilothouseError] = GenerationFailedError
+    ) -> None:
+        self._metrics.failed(request, kind.reason)
+        request.ended = True  # by itself: no caller has cancelled it
         self.cancel(request)
-        self._tell(request, Update(error=GenerationFailedError(message)))
+        self._tell(request, Update(error=kind(message)))
 
     def _tell(self, request: Request, update: Update) -> None:
         try:
@@ -289,10 +293,9 @@ class PolicyEngine:
             self._closing = True
             requests = list(self._scheduler.requests())
             commands = list(self._commands)
-        error = UnavailableError("the engine has stopped and the server is going down; retry")
         for request in requests:
-            request.ended = True
-            self._tell(request, Update(error=error))
+            self._fail(request, _STOPPED, UnavailableError)
+        error = UnavailableError(_STOPPED)
         for _, future in commands:
             settle(future, raiser(error))
         self._chores.fail(error)

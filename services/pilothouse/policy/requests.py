@@ -141,6 +141,11 @@ class Sequence:
         """Prompt and completion together."""
         return len(self.prompt.tokens) + len(self.tokens)
 
+    @property
+    def newest(self) -> NewToken:
+        """The token sampled last."""
+        return NewToken(self.prompt_index, self.sample_index, self.tokens[-1], self.logprobs[-1])
+
     def append(self, token: int, logprob: float, version: Version) -> None:
         """Takes a sampled token."""
         at = len(self.tokens)

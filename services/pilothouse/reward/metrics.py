@@ -1,31 +1,31 @@
-"""Prometheus metrics of the reward service; ``scorer`` is the component's name in the configuration."""
+"""Prometheus metrics of the reward service; ``model`` is the scorer's name in the configuration."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
-WAITING_ROWS = Gauge("pilothouse_reward_waiting_rows", "Rows waiting for a batch.", ["scorer"])
-SCORES = Counter("pilothouse_reward_scores", "Rows scored.", ["scorer"])
-FAILURES = Counter("pilothouse_reward_failures", "Requests without a score.", ["scorer", "reason"])
+WAITING_ROWS = Gauge("pilothouse_reward_waiting_rows", "Rows waiting for a batch.", ["model"])
+SCORES = Counter("pilothouse_reward_scores", "Rows scored.", ["model"])
+FAILURES = Counter("pilothouse_reward_failures", "Requests without a score.", ["model", "reason"])
 BATCH_ROWS = Histogram(
     "pilothouse_reward_batch_rows",
     "Rows of a batch.",
-    ["scorer"],
+    ["model"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
 BATCH_TOKENS = Histogram(
     "pilothouse_reward_batch_tokens",
     "Padded tokens of a batch.",
-    ["scorer"],
+    ["model"],
     buckets=(64, 256, 1024, 2048, 4096, 8192, 16384, 65536),
 )
 BATCH_SECONDS = Histogram(
     "pilothouse_reward_batch_seconds",
     "Time to compute a batch.",
-    ["scorer"],
+    ["model"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 QUEUE_SECONDS = Histogram(
     "pilothouse_reward_queue_seconds",
     "Time from a row's arrival to the start of its batch.",
-    ["scorer"],
+    ["model"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )

@@ -35,8 +35,8 @@ async def test_metrics_name_what_prometheus_looks_for(serve: Serve, policy: Any)
     for name in [
         "pilothouse_grpc_server_call_started_total",
         "pilothouse_grpc_server_call_duration_seconds",
-        'pilothouse_grpc_server_calls_running{server="test"} 0.0',
-        'pilothouse_grpc_server_calls_waiting{server="test"} 0.0',
+        'pilothouse_grpc_server_calls_running{service="test"} 0.0',
+        'pilothouse_grpc_server_calls_waiting{service="test"} 0.0',
         "pilothouse_shed_total",
     ]:
         assert name in body

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 import structlog
 from prometheus_client import Gauge
 
+from pilothouse.server.metrics import weights_push_seconds
 from pilothouse.trainer.durable import append_rows, cut_torn_line, keep_rows_until, read_rows
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +30,6 @@ GAUGES = {
     "response/length": Gauge("pilothouse_response_tokens", "Mean response length in tokens."),
     "time/rollout_seconds": Gauge("pilothouse_rollout_seconds", "Time of the step's rollout."),
     "time/update_seconds": Gauge("pilothouse_update_seconds", "Time of the step's PPO update."),
-    "time/push_seconds": Gauge("pilothouse_weights_push_seconds", "Time of the step's weight push."),
     "eps": Gauge("pilothouse_episodes_per_second", "Responses learned from per second."),
 }
 """Prometheus gauge of a metric name, online PPO."""
@@ -41,6 +41,7 @@ FIT_GAUGES = {
     ),
 }
 """Prometheus gauge of a metric name, SFT and reward model."""
+PUSH_SECONDS = weights_push_seconds()
 CHECKPOINT_SECONDS = Gauge("pilothouse_checkpoint_seconds", "Time of the last checkpoint.")
 STEP = Gauge("pilothouse_trainer_step", "Steps done.")
 VERSION = Gauge("pilothouse_trainer_version", "Weight version of the trainer.")
@@ -94,6 +95,8 @@ class MetricsLog:
         for name, gauge in (GAUGES | FIT_GAUGES).items():
             if name in metrics:
                 gauge.set(metrics[name])
+        if "time/push_seconds" in metrics:
+            PUSH_SECONDS.observe(metrics["time/push_seconds"])
         self._write_tensorboard(step, metrics)
 
     def rows(self) -> list[dict[str, Any]]:
