@@ -8,8 +8,8 @@ import grpc
 import numpy as np
 
 from pilothouse import tensors
+from pilothouse.reference import metrics
 from pilothouse.reference.engine import ReferenceEngine
-from pilothouse.reference.metrics import LOGPROB_SECONDS, LOGPROB_TOKENS
 from pilothouse.reference.requests import RequestReader
 from pilothouse.reference.worker import Worker
 from pilothouse.v1 import reference_pb2, reference_pb2_grpc
@@ -42,11 +42,10 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
     ) -> reference_pb2.ReferenceServiceLogprobsResponse:
         # On a thread: tokenising long texts takes a while.
         asked = await asyncio.to_thread(self._reader.read, request)
-        with LOGPROB_SECONDS.time():
-            logprobs = await self._worker.run(
-                partial(self._engine.logprobs, asked.sequences, asked.prompt_lengths, asked.temperature)
-            )
-        LOGPROB_TOKENS.inc(len(logprobs))
+        job = partial(self._engine.logprobs, asked.sequences, asked.prompt_lengths, asked.temperature)
+        with metrics.counted(job) as counted:
+            logprobs = await self._worker.run(counted)
+        metrics.TOKENS.inc(len(logprobs))
         return reference_pb2.ReferenceServiceLogprobsResponse(
             logprobs=tensors.encode(logprobs),
             lengths=tensors.encode(asked.response_lengths, np.int32),
