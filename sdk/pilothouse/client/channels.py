@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from pilothouse.client.metrics import CallTimer
+
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest answer a client takes."""
 RETRY_BUFFER_BYTES = 16 * 2**20
@@ -37,7 +39,7 @@ Option = tuple[str, Any]
 
 def connect(target: str) -> grpc.Channel:
     """Opens a channel to host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread over replicas."""
-    return grpc.insecure_channel(target, options=options(target))
+    return grpc.intercept_channel(grpc.insecure_channel(target, options=options(target)), CallTimer())
 
 
 def connect_async(target: str) -> grpc.aio.Channel:
