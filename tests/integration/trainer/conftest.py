@@ -106,6 +106,12 @@ class Trainer:
             time.sleep(0.02)
         return TrainerClient(f"127.0.0.1:{json.loads(self._port_file.read_text())['port']}")
 
+    @property
+    def http_port(self) -> int:
+        """Where its metrics are, once it serves."""
+        port: int = json.loads(self._port_file.read_text())["http_port"]
+        return port
+
     def wait_for_step(self, step: int) -> None:
         """Returns when the step's metrics have come over the wire."""
         with self.connect() as client:
