@@ -1,4 +1,4 @@
-"""Every process tells Prometheus what ecosystem.md §7 asks for, under one name, one type and few labels."""
+"""Every process tells Prometheus what operators need, under one name, one type and few labels."""
 
 import json
 from collections.abc import Iterator
