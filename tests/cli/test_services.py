@@ -199,3 +199,10 @@ def test_a_start_that_fails_says_why_in_one_line(run: Run, tmp_path: Path) -> No
     assert ran.status in (Exit.FAILED, Exit.USAGE)
     assert "/nowhere" in ran.err.splitlines()[-1]
     assert "reward.log" in ran.err.splitlines()[-1]
+
+
+def test_a_line_of_a_file_ends_where_json_lines_do(run: Run, up: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('\ufeff{"prompt": "the film\u2028was"}\n', encoding="utf-8")
+    ran = run("generate", "--file", file, "--max-new-tokens", "2", "--config", up, "--json")
+    assert ran.status == 0, ran.err

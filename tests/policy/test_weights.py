@@ -10,9 +10,11 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+from blake3 import blake3
 from prometheus_client import CollectorRegistry
 
 from pilothouse import tensors
+from pilothouse.errors import NonFiniteWeightsError
 from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.load import state_digest
 from pilothouse.models.logprobs import response_logprobs
@@ -20,6 +22,7 @@ from pilothouse.models.spec import decoder_spec
 from pilothouse.models.tiny import small_model
 from pilothouse.policy.build import WeightBuild
 from pilothouse.policy.engine import PolicyEngine
+from pilothouse.policy.manifest import Entry, Piece
 from pilothouse.policy.metrics import PushMetrics
 from pilothouse.policy.push import Served
 from pilothouse.policy.requests import Version
@@ -469,3 +472,14 @@ async def test_random_flips_never_get_through(service: Service) -> None:
         )
         assert (await refused(service.weights.UploadPush(stream([bad]))))[1] == "CORRUPT_CHUNK"
     assert (await service.weights.GetPush(weights_pb2.GetPushRequest(push_id=begun.push_id))).next_offset == 0
+
+
+def test_a_number_that_the_engine_cannot_hold_is_refused() -> None:
+    arrays = arrays_of("llama-tied", 1)
+    state = {name: tensor.half() for name, tensor in state_of(arrays).items()}
+    build = WeightBuild(DecoderWeights.from_state(decoder_spec(small_model("llama-tied").config), state))
+    name = "model.norm.weight"
+    data = np.full(arrays[name].shape, 1e5, dtype=np.float32)
+    entry = Entry(name, "float32", 4, data.shape, False, data.nbytes, blake3(data.tobytes()).digest())
+    with pytest.raises(NonFiniteWeightsError):
+        list(build.store(Piece(entry, 0, data.view(np.uint8), last=True)))

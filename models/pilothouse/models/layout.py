@@ -69,7 +69,7 @@ class PanelPlace:
         return self.linear.panels.untyped_storage().data_ptr()
 
     def read(self) -> Tensor:
-        """Returns a copy of the parameter."""
+        """Returns the parameter; a view or a copy."""
         rows = self.linear.rows(self.first, self.count)
         return rows.t() if self.by_input else rows
 

@@ -21,7 +21,8 @@ def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
     size_bytes = prod(shape) * dtype.itemsize
     if device.type != "cpu" or size_bytes < LARGE_BYTES:
         return torch.zeros(tuple(shape), dtype=dtype, device=device)
-    memory = mmap.mmap(-1, size_bytes)
+    # Private: in shared memory a page is taken when it is read, and attention reads past the short rows.
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype).view(tuple(shape))

@@ -25,7 +25,7 @@ class PanelLinear(Linear):
     """An affine map in panels. ``weight`` [out, in] only tells the shape, unless ``keeps_plain``."""
 
     panels: Tensor = field(kw_only=True)
-    """[ceil(out / PANEL), in, PANEL]; what lies past the last output is never read."""
+    """[ceil(out / PANEL), in, PANEL]; what lies past the last output is cut off the product."""
     keeps_plain: bool = field(default=False, kw_only=True)
     """``weight`` holds the values too: an LM head, which scoring cuts by tokens of the vocabulary."""
 
@@ -72,7 +72,7 @@ class PanelLinear(Linear):
             target[whole, :, : columns.shape[1] - end].copy_(columns[:, end:])
 
     def rows(self, first: int, count: int) -> Tensor:
-        """Returns a copy of ``count`` rows of the matrix [out, in], from row ``first`` on."""
+        """Returns ``count`` rows of the matrix [out, in], from row ``first`` on; a view or a copy."""
         start, end = first // PANEL, -(-(first + count) // PANEL)
         plain = self.panels[start:end].transpose(1, 2).reshape(-1, self.panels.shape[1])
         return plain[first - start * PANEL :][:count]

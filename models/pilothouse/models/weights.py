@@ -88,10 +88,10 @@ class DecoderWeights:
     def from_state(
         cls, spec: DecoderSpec, state: Mapping[str, Tensor], *, fused: bool = True
     ) -> "DecoderWeights":
-        """Returns detached weights in the engine's layout.
+        """Returns detached weights with every matrix transposed (contiguous [in, out]).
 
-        Every matrix is stored transposed (contiguous [in, out]): products of a few rows run up to seven times
-        faster in that layout on CPUs. The embedding, and with it a tied head, is referenced as it is.
+        That is the engine's layout on GPUs and in 16-bit types; ``in_panels`` makes that of a CPU from it.
+        The embedding, and with it a tied head, is referenced as it is.
 
         Args:
             spec: What the weights belong to.

@@ -17,10 +17,10 @@ def read_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     name = "stdin" if str(file) == "-" else str(file)
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidDataError(f"cannot read {name}: {error}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # strings may hold other line breaks
         if not line.strip():
             continue
         place = f"{name}, line {number}"

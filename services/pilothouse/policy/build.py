@@ -27,6 +27,7 @@ class WeightBuild:
             unchanged: Names of parameters taken from ``current``.
         """
         self.weights = allocate(current, unchanged)
+        self._dtype = current.embedding.dtype  # in which a finite number may become infinite
         self._current = places(current)
         self._places = places(self.weights)
         self._unchanged = unchanged
@@ -48,7 +49,7 @@ class WeightBuild:
         """
         entry = piece.entry
         self._hasher.update(piece.data.data)
-        values = torch.from_numpy(piece.data).view(TORCH_DTYPES[entry.dtype])
+        values = torch.from_numpy(piece.data).view(TORCH_DTYPES[entry.dtype]).to(self._dtype)
         self._finite = self._finite and _all_finite(values)
         self._places[entry.name].store(values, piece.first_row)
         if piece.last:

@@ -234,6 +234,7 @@ class PolicyEngine:
             if not drawn.finite[index]:
                 self._runner.clear(sequence)  # also where its request has ended: the slot has a next user
                 if not request.ended:
+                    updates.pop(request, None)
                     self._fail(request, "the model's logits are not finite; roll the weights back")
             if request.ended:
                 continue

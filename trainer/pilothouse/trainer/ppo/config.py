@@ -106,7 +106,7 @@ class PpoConfig(Config):
     minibatches: int = Field(default=1, ge=1)
     """Optimiser steps per pass."""
     micro_batch_tokens: int = Field(default=2048, ge=1)
-    """Tokens of one forward and backward pass; bounds memory, never changes the result."""
+    """Tokens of one forward and backward pass; bounds memory and changes the result by rounding only."""
     gamma: float = Field(default=1.0, ge=0, le=1)
     """Discount per token."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
