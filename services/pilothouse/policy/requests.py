@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pilothouse.policy.kv_cache import PromptKv
-from pilothouse.policy.sampling import Sampling, UniformStream
+from pilothouse.policy.sampling import Sampling, WaitingTimes
 from pilothouse.policy.stop import TokenStop
 from pilothouse.tensors import Floats, Tokens
 
@@ -119,7 +119,7 @@ class Sequence:
     prompt_index: int
     sample_index: int
     sampling: Sampling
-    uniforms: UniformStream
+    waiting_times: WaitingTimes
     stop: TokenStop | None
     slot: int = -1
     """Where its keys and values lie; -1 while it does not run."""

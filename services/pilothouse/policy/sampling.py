@@ -1,9 +1,14 @@
 """Draws the next token of every running sequence. Axes: B batch (rows), V vocabulary. Log-probs are nats.
 
-A token is drawn by inverting the cumulative distribution with one uniform number, in two levels (first a
-block of the vocabulary, then a token in it), so that a whole batch costs little more than its log-sum-exp.
-The uniform numbers come from one Philox stream per completion (Salmon et al. 2011), keyed by (seed, sample
-index): what a row draws depends on its own logits and its own stream, never on its batch mates.
+A token is drawn by an exponential race, in two levels (first a block of the vocabulary, then a token in it),
+so that a whole batch costs little more than its log-sum-exp: runner j arrives after E_j / weight_j, and is
+the first with the probability weight_j / sum of weights (the Gumbel-max trick of Maddison et al. 2014,
+without its logarithms). The waiting times E come from one Philox stream per completion (Salmon et al. 2011),
+keyed by (seed, sample index): what a row draws depends on its own logits and stream, not on batch mates.
+
+The last bits of logits vary with the batch's shape. They decide a race only where its first two arrive that
+close together. Inverting the cumulative distribution, they would decide wherever the uniform number lies that
+close to any step, and a vocabulary has tens of thousands of steps.
 """
 
 from collections.abc import Sequence
@@ -11,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,7 +24,6 @@ BLOCK = 256
 """Vocabulary entries summed together at the first level."""
 NUCLEUS_GUESS = 1024
 """Largest tokens looked at for top-p before the whole vocabulary is sorted."""
-_UNIFORMS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +54,18 @@ class Sampling:
         return not self.greedy and (self.top_k > 0 or self.top_p < 1)
 
 
-class UniformStream:
-    """Uniform numbers in [0, 1) of one completion, the same wherever and whenever it runs."""
+class WaitingTimes:
+    """Exponential numbers of one completion, the same wherever and whenever it runs."""
 
-    __slots__ = ("_buffer", "_generator", "_next")
+    __slots__ = ("_generator",)
 
     def __init__(self, seed: int, sample_index: int) -> None:
         key = np.array([seed % 2**64, sample_index], dtype=np.uint64)
         self._generator = np.random.Generator(np.random.Philox(key=key))
-        self._buffer: list[float] = []
-        self._next = 0
 
-    def draw(self) -> float:
-        """Returns the next number of the stream."""
-        if self._next == len(self._buffer):
-            self._buffer = self._generator.random(_UNIFORMS_AT_ONCE).tolist()
-            self._next = 0
-        self._next += 1
-        return self._buffer[self._next - 1]
+    def draw(self, out: npt.NDArray[np.float64]) -> None:
+        """Fills ``out`` with the next numbers of the stream, each at least 0 with mean 1."""
+        self._generator.standard_exponential(out=out)
 
 
 class Row(Protocol):
@@ -77,7 +76,7 @@ class Row(Protocol):
         """How its tokens are drawn."""
 
     @property
-    def uniforms(self) -> UniformStream:
+    def waiting_times(self) -> WaitingTimes:
         """Its own random numbers."""
 
     @property
@@ -108,6 +107,7 @@ class Sampler:
         self._weights = torch.zeros(
             rows, blocks, BLOCK, device=device
         )  # the tail past the vocabulary stays 0
+        self._times = np.empty((rows, blocks + BLOCK))
         self._device = device
         self._plans: tuple[list[Row], _Plan] | None = None
 
@@ -116,12 +116,12 @@ class Sampler:
 
         Args:
             logits: [B, V] float32; overwritten.
-            rows: B sequences; each takes one number from its stream, also where it is greedy.
+            rows: B sequences; each takes a number per block and per token of one, also where it is greedy.
         """
         plan = self._plan(rows)
-        uniforms = torch.tensor(
-            [row.uniforms.draw() for row in rows], dtype=torch.float64, device=self._device
-        )
+        times = self._times[: len(rows)]
+        for row, own in zip(rows, times, strict=True):
+            row.waiting_times.draw(own)
         if plan.temperature is not None:
             logits.div_(plan.temperature)
         peak = logits.amax(1, keepdim=True)
@@ -135,7 +135,7 @@ class Sampler:
             for index in plan.special:
                 _restrict(rows[index], logits[index], flat[index])
             sums[plan.special] = weights[plan.special].sum(-1).double()
-        tokens = _pick(weights, sums, uniforms)
+        tokens = _race(weights, sums, torch.from_numpy(times).to(self._device))
         if plan.greedy is not None:
             tokens = torch.where(plan.greedy, logits.argmax(1), tokens)
         logprobs = logits.gather(1, tokens[:, None])[:, 0] - log_totals
@@ -213,27 +213,19 @@ def _nucleus_floor(weights: Tensor, share: float) -> Tensor:
     return largest[max(inside, 1) - 1]
 
 
-def _pick(weights: Tensor, sums: Tensor, uniforms: Tensor) -> Tensor:
-    """Inverts the cumulative distribution of every row.
+def _race(weights: Tensor, sums: Tensor, times: Tensor) -> Tensor:
+    """Returns who arrives first in every row, a block and then a token of it.
 
     Args:
         weights: [B, blocks, BLOCK] float32, not normalised.
         sums: [B, blocks] float64, of the weights of every block.
-        uniforms: [B] float64 in [0, 1).
+        times: [B, blocks + BLOCK] float64, exponential.
 
     Returns:
-        [B] int64 token ids; a token of weight 0 is never picked.
+        [B] int64 token ids; a token of weight 0 never arrives.
     """
-    reached = sums.cumsum(1)
-    target = uniforms[:, None] * reached[:, -1:]
-    block = _first_above(reached, target)
+    times = times.clamp(min=torch.finfo(times.dtype).tiny)  # 0 / 0 would arrive first
+    block = (times[:, :-BLOCK] / sums).argmin(1)
     rows = torch.arange(len(weights), device=weights.device)
-    within = weights[rows, block].double().cumsum(1)  # [B, BLOCK]
-    before = reached[rows, block] - sums[rows, block]
-    return block * BLOCK + _first_above(within, target - before[:, None])
-
-
-def _first_above(reached: Tensor, target: Tensor) -> Tensor:
-    """Returns per row the first index whose running sum exceeds the target, at most the last that adds."""
-    last = (reached < reached[:, -1:]).sum(1)
-    return torch.minimum((reached <= target).sum(1), last)
+    within = weights[rows, block].double()  # [B, BLOCK]
+    return block * BLOCK + (times[:, -BLOCK:] / within).argmin(1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pilothouse.errors import QueueFullError
 from pilothouse.policy.requests import Prompt, Request, Sequence
-from pilothouse.policy.sampling import UniformStream
+from pilothouse.policy.sampling import WaitingTimes
 
 
 class Scheduler:
@@ -63,7 +63,7 @@ class Scheduler:
                     index,
                     sample,
                     request.sampling,
-                    UniformStream(seed, sample),
+                    WaitingTimes(seed, sample),
                     request.stop() if request.stop else None,
                 )
                 self._waiting.append(sequence)
