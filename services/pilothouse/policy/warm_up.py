@@ -7,7 +7,7 @@ import numpy as np
 from pilothouse.errors import GenerationFailedError
 from pilothouse.policy.requests import Prompt, Request, Sequence
 from pilothouse.policy.runner import ModelRunner
-from pilothouse.policy.sampling import Sampling, UniformStream
+from pilothouse.policy.sampling import Sampling, WaitingTimes
 
 _PROMPT_TOKENS = 8
 
@@ -23,7 +23,7 @@ def warm_up(runner: ModelRunner) -> Generator[None, None, None]:
     prompt = np.zeros(min(_PROMPT_TOKENS, runner.positions - 1), np.int32)
     request = Request(prompts=(prompt,), seeds=(0,), sampling=Sampling(), listener=lambda update: None)
     sequence = Sequence(
-        request, Prompt(prompt, waiting=0), 0, 0, request.sampling, UniformStream(0, 0), None, slot=0
+        request, Prompt(prompt, waiting=0), 0, 0, request.sampling, WaitingTimes(0, 0), None, slot=0
     )
     drawn = runner.start([sequence])
     yield

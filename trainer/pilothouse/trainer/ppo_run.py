@@ -95,7 +95,9 @@ def prepared(
     checkpoints = CheckpointStore(run_dir.checkpoints_folder, keep_last=run.keep_last)
     checkpoint = checkpoints.latest()
     if not run.resume and (checkpoint or run_dir.ledger_file.exists()):
-        raise ConfigError(f"{run_dir.folder} holds a run; set run.resume = true or choose another run.name")
+        raise ConfigError(
+            f"{run_dir.folder} holds a run; set ppo.run.resume = true or choose another ppo.run.name"
+        )
     if checkpoint is None and checkpoints.folders():
         raise DivergedRunError(
             f"no checkpoint in {run_dir.checkpoints_folder} can be read (the log says why); restore one, or "
@@ -107,7 +109,7 @@ def prepared(
     texts = pretraining.digest if pretraining else ""
     now = identity(config, _MAY_CHANGE, prompts=cursor.digest, pretraining_texts=texts)
     if checkpoint:
-        anew = "choose another run.name"
+        anew = "choose another ppo.run.name"
         check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
     patience = clients.patience(config.services, observer.on_wait)
     served_epoch = _reach_services(clients, patience, policy.codec, config.model)
@@ -200,6 +202,4 @@ def load_prompts(config: PpoRunConfig, codec: TextCodec) -> list[EncodedPrompt]:
     encoded = encode_prompts(
         read_prompts(rollout.prompts), codec, max_tokens=rollout.max_prompt_tokens, overlong=rollout.overlong
     )
-    if encoded.dropped or encoded.truncated:
-        _log.warning("long prompts", dropped=encoded.dropped, truncated=encoded.truncated)
-    return encoded.items
+    return encoded.told("prompts")

@@ -184,7 +184,8 @@ def held_out_accuracy(model: ScalarModel, items: Rankings, micro_batch_tokens: i
 def _read(files: Sequence[Path], config: RewardModelConfig, model: CausalLM) -> list[EncodedRanking]:
     found = read_rankings(list(files))
     limit = config.max_sequence_tokens
-    return encode_rankings(found, model.codec, max_tokens=limit, overlong=config.overlong).items
+    encoded = encode_rankings(found, model.codec, max_tokens=limit, overlong=config.overlong)
+    return encoded.told("rankings")
 
 
 def _normalisation_samples(config: RewardModelConfig, start: CausalLM, items: Rankings) -> list[Tokens]:

@@ -81,7 +81,7 @@ class RunDir:
             owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             raise RunInUseError(
-                f"{self.folder} is being written by process {owner}; stop that run or choose another run.name"
+                f"{self.folder} is being written by process {owner}; stop that run or name another folder"
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -89,7 +89,8 @@ def _task(config: SftConfig, model: CausalLM) -> Task:
 def _read(files: Sequence[Path], config: SftConfig, model: CausalLM) -> list[EncodedDemonstration]:
     found = read_demonstrations(list(files))
     limit = config.max_sequence_tokens
-    return encode_demonstrations(found, model.codec, max_tokens=limit, overlong=config.overlong).items
+    encoded = encode_demonstrations(found, model.codec, max_tokens=limit, overlong=config.overlong)
+    return encoded.told("demonstrations")
 
 
 def backward(model: CausalLM, batch: Demonstrations, micro_batch_tokens: int) -> Metrics:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+import structlog
 
 from pilothouse.errors import InvalidDataError
 from pilothouse.tensors import Tokens
@@ -12,6 +13,7 @@ from pilothouse.trainer.data.messages import Chat
 from pilothouse.trainer.data.records import Demonstration, Prompt, Ranking
 
 Item = TypeVar("Item")
+_log = structlog.get_logger(__name__)
 Overlong = Literal["drop", "truncate"]
 """What happens to a record that is too long: it is left out, or its prompt loses tokens at the start."""
 
@@ -71,6 +73,13 @@ class Encoded(Generic[Item]):
     """Records left out."""
     truncated: int
     """Records whose prompt lost tokens at its start."""
+
+    def told(self, what: str) -> list[Item]:
+        """Returns the records, and logs how many of ``what`` the length limit touched."""
+        if self.dropped or self.truncated:
+            kept = len(self.items)
+            _log.warning(f"long {what}", dropped=self.dropped, truncated=self.truncated, kept=kept)
+        return self.items
 
 
 def encode_prompts(
