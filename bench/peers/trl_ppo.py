@@ -125,10 +125,12 @@ def main(folder: str, profile: str, count: str, prompt: str, response: str) -> N
             failure.append(error)
             turns.ended.release()
 
-    threading.Thread(target=train, daemon=True).start()
+    loop = threading.Thread(target=train, daemon=True)
 
     def run() -> dict[str, float]:
         start = time.perf_counter()
+        if loop.ident is None:  # not earlier: it prints, and the answers go over standard output
+            loop.start()
         turns.begin.release()
         turns.ended.acquire()
         if failure:
