@@ -25,7 +25,7 @@ from pilothouse.policy.runner import ModelRunner
 from pilothouse.policy.sampling import Drawn
 from pilothouse.policy.scheduler import Scheduler
 
-PIECES_SHARE = 0.2
+PIECES_SHARE = 0.5
 """Time for pieces between two decode steps, as a share of a typical step."""
 STEPS_REMEMBERED = 31
 """Whose median is the typical step."""

@@ -44,7 +44,7 @@ class Completed:
     """They cover every token once, in order."""
     prompt_tokens: int
     """Length of the prompt."""
-    stop_characters: int
+    stop_characters: int = 0
     """Characters at the end of the text, from the stop string that ended it on; 0 where none did."""
 
 
