@@ -57,7 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]
     with LocalStack(overrides=SETTINGS) as stack:
         trainer = Trainer(trainer_config(folder, dict(stack.targets)), folder / "seen")
         try:
-            trainer.wait_for_step(2)
+            trainer.wait_for_step(3)
             with trainer.connect() as control:
                 control.pause()
                 control.checkpoint()  # answered between two steps: from here on nothing is being learned
