@@ -83,7 +83,8 @@ class GateConfig(Config):
     logprob_gap_max_nats: float = Field(default=1.0, gt=0)
     """Largest |engine - trainer| log-prob of any token of the current version."""
     kl_budget_nats: float | None = Field(default=50.0, gt=0)
-    """Largest KL to the reference per response, mean over the window; None for no budget."""
+    """Largest KL to the reference per response, mean over the window, or over the steps so far while they are
+    fewer; None for no budget."""
     kl_window_steps: int = Field(default=10, ge=1)
     """Steps in the window."""
     negative_kl_steps: int = Field(default=20, ge=1)
