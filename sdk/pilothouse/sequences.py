@@ -1,7 +1,7 @@
 """Prompt and response as one sequence, on the wire as ids or as text: what both Logprobs calls share."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +31,28 @@ def kind_of(request: Request) -> Literal["tokens", "texts"]:
     raise InvalidRequestError("set either sequences and prompt_lengths, or texts, and not parts of both")
 
 
-def encode_tokenised(
-    sequences: Sequence[Tokens], prompt_lengths: Sequence[int], spans: Sequence[Spans]
-) -> tensor_pb2.TokenisedTexts:
-    """Returns what texts became; at least one row."""
+class Joined(Protocol):
+    """One row of texts, as a tokenizer makes it."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Prompt and response, int32 [P + R]."""
+
+    @property
+    def prompt_length(self) -> int:
+        """P."""
+
+    @property
+    def spans(self) -> Spans:
+        """Of the response."""
+
+
+def encode_tokenised(rows: Sequence[Joined]) -> tensor_pb2.TokenisedTexts | None:
+    """Returns what texts became; None without rows, where token ids were sent."""
+    if not rows:
+        return None
     return tensor_pb2.TokenisedTexts(
-        sequences=tensors.encode_sequences(sequences),
-        prompt_lengths=tensors.encode(prompt_lengths, np.int32),
-        spans=tensors.encode(np.concatenate(spans), np.int32),
+        sequences=tensors.encode_sequences([row.tokens for row in rows]),
+        prompt_lengths=tensors.encode([row.prompt_length for row in rows], np.int32),
+        spans=tensors.encode(np.concatenate([row.spans for row in rows]), np.int32),
     )

@@ -7,13 +7,12 @@ from blake3 import blake3
 
 from pilothouse.errors import CorruptPushError, NonFiniteWeightsError
 from pilothouse.models.layout import allocate, inherit, places
+from pilothouse.models.load import DTYPES
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.manifest import Piece
 
 PIECE_BYTES = 2 * 2**20
 """Hashed, checked and copied at a time: a few milliseconds on one core."""
-TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What a pushed tensor may hold; it is converted to the engine's dtype."""
 
 
 class WeightBuild:
@@ -49,7 +48,7 @@ class WeightBuild:
         """
         entry = piece.entry
         self._hasher.update(piece.data.data)
-        values = torch.from_numpy(piece.data).view(TORCH_DTYPES[entry.dtype]).to(self._dtype)
+        values = torch.from_numpy(piece.data).view(DTYPES[entry.dtype]).to(self._dtype)
         self._finite = self._finite and _all_finite(values)
         self._places[entry.name].store(values, piece.first_row)
         if piece.last:

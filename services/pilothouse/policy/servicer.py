@@ -1,7 +1,7 @@
 """PolicyService on the wire: decodes, calls the engine, encodes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from pilothouse import tensors
-from pilothouse.models.text import Joined, TextCodec
+from pilothouse.models.text import TextCodec
 from pilothouse.policy.engine import PolicyEngine
 from pilothouse.policy.limits import Limits
 from pilothouse.policy.requests import Completed, FinishReason, NewToken, Request, Update
@@ -118,7 +118,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             lengths=tensors.encode([len(row) - length for row, length in rows], np.int32),
             epoch=served.version.epoch,
             version=served.version.version,
-            tokenised=_encode_joined(asked.joined),
+            tokenised=encode_tokenised(asked.joined),
         )
 
     async def GetModel(
@@ -184,12 +184,4 @@ def _encode_chunk(tokens: list[NewToken]) -> policy_pb2.TokenChunk:
         completions=tensors.encode(rows),
         tokens=tensors.encode_sequences([[new.token] for new in tokens]),
         logprobs=tensors.encode([new.logprob for new in tokens], np.float32),
-    )
-
-
-def _encode_joined(rows: Sequence[Joined]) -> tensor_pb2.TokenisedTexts | None:
-    if not rows:
-        return None
-    return encode_tokenised(
-        [row.tokens for row in rows], [row.prompt_length for row in rows], [row.spans for row in rows]
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from pilothouse import tensors
 from pilothouse.errors import InvalidChunkError, InvalidRequestError
-from pilothouse.policy.build import TORCH_DTYPES
+from pilothouse.models.load import DTYPES
 from pilothouse.policy.limits import Limits
 from pilothouse.policy.manifest import Entry, Manifest
 from pilothouse.policy.push import MAX_CHUNK_BYTES, Offer
@@ -148,7 +148,7 @@ def _decode_entry(entry: weights_pb2.WeightEntry) -> Entry:
             f"{entry.name[:200]!r} has no encoding that this server knows; send it dense"
         )
     dtype = tensors.DTYPES.get(entry.dtype)
-    known = dtype is not None and dtype.name in TORCH_DTYPES
+    known = dtype is not None and dtype.name in DTYPES
     return Entry(
         name=entry.name,
         dtype=dtype.name if dtype is not None else "none",

@@ -71,7 +71,7 @@ class RequestReader:
             prompt_lengths=prompts.tolist(),
             temperature=temperature,
             behaviour=_decode_behaviour(request, count),
-            tokenised=_encode_joined(joined),
+            tokenised=encode_tokenised(joined),
         )
 
     def _sequences(self, message: tensor_pb2.TokenSequences) -> list[Tokens]:
@@ -96,14 +96,6 @@ class RequestReader:
 
 def _decode_prompt_lengths(message: tensor_pb2.Tensor) -> npt.NDArray[np.int32]:
     return tensors.decode(message, name="prompt_lengths", dtype=np.int32, ndim=1).astype(np.int32)
-
-
-def _encode_joined(rows: list[Joined]) -> tensor_pb2.TokenisedTexts | None:
-    if not rows:
-        return None
-    return encode_tokenised(
-        [row.tokens for row in rows], [row.prompt_length for row in rows], [row.spans for row in rows]
-    )
 
 
 def _decode_behaviour(request: reference_pb2.ReferenceServiceLogprobsRequest, count: int) -> Floats | None:
