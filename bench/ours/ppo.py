@@ -16,6 +16,7 @@ from pilothouse.client import PolicyClient, ReferenceClient, RewardClient, Weigh
 from pilothouse.local import LocalStack
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm
+from pilothouse.models.memory import keep_freed_memory
 from pilothouse.trainer.data.encode import EncodedPrompt
 from pilothouse.trainer.patience import Patience
 from pilothouse.trainer.ppo.config import PpoConfig
@@ -44,6 +45,7 @@ def publisher_of(learner: PpoLearner, policy: PolicyClient, weights: WeightsClie
 
 def main(folder: str, profile: str, count: str, prompt: str, response: str) -> None:
     """Serves ``run``: one PPO update, from prompts to the new weights serving."""
+    keep_freed_memory()  # as a training run does
     torch.set_num_threads(2)
     work = requests(
         int(count), seed=0, ragged=profile == "ragged", prompt=int(prompt), response=int(response)

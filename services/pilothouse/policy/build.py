@@ -8,6 +8,7 @@ from blake3 import blake3
 from pilothouse.errors import CorruptPushError, NonFiniteWeightsError
 from pilothouse.models.layout import allocate, inherit, places
 from pilothouse.models.load import DTYPES
+from pilothouse.models.threads import one_thread
 from pilothouse.models.weights import DecoderWeights
 from pilothouse.policy.manifest import Piece
 
@@ -48,9 +49,10 @@ class WeightBuild:
         """
         entry = piece.entry
         self._hasher.update(piece.data.data)
-        values = torch.from_numpy(piece.data).view(DTYPES[entry.dtype]).to(self._dtype)
-        self._finite = self._finite and _all_finite(values)
-        self._places[entry.name].store(values, piece.first_row)
+        with one_thread():
+            values = torch.from_numpy(piece.data).view(DTYPES[entry.dtype]).to(self._dtype)
+            self._finite = self._finite and _all_finite(values)
+            self._places[entry.name].store(values, piece.first_row)
         if piece.last:
             digest, finite = self._hasher.digest(), self._finite
             self._hasher, self._finite = blake3(), True

@@ -10,6 +10,7 @@ import structlog
 
 from pilothouse.errors import ConfigError
 from pilothouse.models.load import CausalLM, load_causal_lm, parameters_by_name, state_digest
+from pilothouse.models.memory import keep_freed_memory
 from pilothouse.models.threads import one_thread
 from pilothouse.reference.config import ReferenceConfig
 from pilothouse.reference.engine import ReferenceEngine
@@ -30,6 +31,7 @@ async def build(config: ReferenceConfig) -> AsyncIterator[Sequence[Server]]:
         PilothouseError: The model cannot be loaded, its log-probs are not finite, or it has a shorter context
             than the configuration asks for.
     """
+    keep_freed_memory()
     server = Server(config.server, "reference")
     server.services("pilothouse.v1.ReferenceService")
     async with listening([server]), _servicer(config) as servicer:

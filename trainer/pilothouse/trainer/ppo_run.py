@@ -7,6 +7,7 @@ import structlog
 import torch
 
 from pilothouse.errors import ConfigError, DivergedRunError
+from pilothouse.models.memory import keep_freed_memory
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.checkpoint import CheckpointStore
 from pilothouse.trainer.clients import Clients
@@ -63,6 +64,7 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
         UnavailableError: A service did not come back; nothing is lost.
     """
     observer = observer or Observer()
+    keep_freed_memory()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

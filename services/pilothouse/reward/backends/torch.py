@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from pilothouse.models.heads import ScalarModel
+from pilothouse.models.memory import keep_freed_memory
 from pilothouse.models.reward_files import read_manifest
 from pilothouse.models.text import TextCodec
 from pilothouse.reward.backends.base import Backend, Row, normalise
@@ -28,6 +29,7 @@ class TorchBackend(Backend):
             CorruptDataError: A file's bytes are not those of the manifest.
             UnsupportedArchitectureError: The decoder does not compute this model.
         """
+        keep_freed_memory()
         self._manifest = read_manifest(folder)
         if threads is not None:
             torch.set_num_threads(threads)
