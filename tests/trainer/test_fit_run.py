@@ -84,6 +84,36 @@ def test_a_signal_saves_and_stops_and_the_same_call_goes_on(
     assert steps == list(range(4, 41))
 
 
+def test_a_finished_run_called_again_has_nothing_to_do_unless_it_gets_more_epochs(
+    config: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    steps: list[int] = []
+    train_sft(config(epochs=1))
+    finished = weights.read_bytes()
+    train_sft(config(epochs=1), lambda done, total, metrics: steps.append(done))
+    assert steps == []
+    assert weights.read_bytes() == finished
+    train_sft(config(epochs=2), lambda done, total, metrics: steps.append(done))
+    assert steps == [5, 6, 7, 8]
+    assert weights.read_bytes() != finished
+
+
+def test_a_finished_reward_model_called_again_tells_the_same_accuracy(tmp_path: Path) -> None:
+    data = tmp_path / "rankings.jsonl"
+    data.write_text('{"chosen": " so good", "rejected": " so bad"}\n' * 4)
+    values = {"data": (data,), "evaluation_data": (data,), "output": tmp_path / "run", "batch_size": 2}
+    first, again = (
+        train_reward_model(RewardModelConfig.model_validate(values | {"max_sequence_tokens": 32}))
+        for _ in range(2)
+    )
+    assert first.accuracy is not None
+    assert again.accuracy is not None
+    assert again.accuracy.overall == first.accuracy.overall
+    assert again.accuracy.margin == first.accuracy.margin
+    assert again.version == first.version
+
+
 def test_sft_is_watched_and_steered_like_ppo(config: Callable[..., SftConfig], tmp_path: Path) -> None:
     with running(config()) as (client, told, outcome):
         assert [row.step for row in islice(client.metrics(), 3)] == [1, 2, 3]

@@ -28,7 +28,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 75
     """A service cannot be reached or is overloaded (EX_TEMPFAIL); trying again may help."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Ctrl-C, a signal, or a caller who stopped the run: what there is was saved, the run is not done."""
 
 
 _USAGE = (

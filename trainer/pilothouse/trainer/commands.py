@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pilothouse.cli.exits import Exit
 from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, table, write_json
 from pilothouse.config import ConfigT, load
@@ -57,6 +58,8 @@ def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = 
     with one_line("PPO") as line:
         result = run_ppo(settings, PpoLine(line))
     _tell({"state": result.state, "step": result.step, "checkpoint": str(result.checkpoint)}, as_json)
+    if result.state == "stopped":  # a script must not go on as if the policy had learned
+        raise typer.Exit(Exit.INTERRUPTED)
 
 
 def evaluate(

@@ -73,7 +73,8 @@ class Fit:
         """Trains to the end and leaves the chosen weights in the parameters.
 
         Returns:
-            The metrics of the last step, with those of the last evaluation.
+            The metrics of the last step, with those of the last evaluation; of a run that had come to its end
+            before, those of the evaluation alone.
 
         Raises:
             StoppedOnRequest: A signal or a caller asked for the end; a checkpoint was written before.
@@ -83,6 +84,8 @@ class Fit:
             CorruptCheckpointError: It belongs to another model.
         """
         step, metrics, control = self._resume(), Metrics(), self._run.control
+        if step >= self.total_steps:
+            metrics = self._evaluate()
         with self._run.signals.installed():
             while step < self.total_steps and control.between_steps(partial(self._save, step)):
                 metrics = self._step(step)
@@ -92,10 +95,10 @@ class Fit:
                 self._run.metrics.write(step, metrics)
                 control.add_row(step, metrics)
                 progress(step, self.total_steps, metrics)
-                if step % self._config.checkpoint_every_steps == 0 and step < self.total_steps:
+                if step % self._config.checkpoint_every_steps == 0:
                     self._save(step)
+            self._save(step)  # of a finished run too: called again it has nothing to do, or epochs to add
             if step < self.total_steps:
-                self._save(step)
                 raise StoppedOnRequest
         if self._best is not None:
             self._restore(self._best[1])
