@@ -203,15 +203,13 @@ def peak_of_an_update(side: Worker) -> int:
 
 
 def save(rows: list[Row]) -> None:
-    """Writes the results; rows of earlier runs stay until they are measured again."""
-    earlier = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    merged = {row["id"]: row for row in earlier} | {row.id: row.as_json() for row in rows}
+    """Writes the results of this run, in place of those of earlier ones: all rows were measured together."""
     packages = ("torch", "transformers", "grpcio", "protobuf")
     document: dict[str, Any] = {
         "machine": MACHINE,
         "model": "SmolLM2-135M-Instruct, float32, 2 threads",
         "versions": {name: version(name) for name in packages} | {"trl (peer)": "1.12.0"},
-        "rows": list(merged.values()),
+        "rows": [row.as_json() for row in rows],
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document, indent=2) + "\n")
