@@ -25,7 +25,7 @@ LOGPROB_TOLERANCE = 1e-4  # nats, float32
 GENERATION = [(1, True, 1.2), (8, True, 1.5), (32, True, 1.5), (8, False, None), (32, False, None)]
 PPO = [("equal", 1.25), ("ragged", 1.5)]
 MACHINE = f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB, {platform.machine()}"
-console = Console()
+console = Console(width=None if Console().is_terminal else 120)
 
 
 def main() -> None:
@@ -134,7 +134,7 @@ def gap(ours: Worker) -> Row:
     steps = [run["longest_gap_seconds"] / run["median_step_seconds"] for run in seen]
     return Row(
         id="push-longest-gap",
-        unit="median decode steps",
+        unit="decode steps",
         ours=statistics.median(steps),
         peer=None,
         limit=1.0,
@@ -217,7 +217,9 @@ def save(rows: list[Row]) -> None:
 
 def show(rows: list[Row]) -> None:
     """Prints the table."""
-    table = Table("", "unit", "ours", "peer", "limit", "ratio", "95 %", "goal", title=MACHINE)
+    table = Table(title=MACHINE)
+    for name in ("", "unit", "ours", "peer", "limit", "ratio", "95 %", "goal"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
         numbers = (row.ours, row.peer, row.limit, row.ratio)
         table.add_row(

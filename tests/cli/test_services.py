@@ -40,6 +40,12 @@ def test_generate_gives_every_completion_once(run: Run, up: Path) -> None:
     assert all(len(row["tokens"]) == len(row["logprobs"]) for row in ran.rows)
 
 
+def test_a_misspelt_setting_is_an_error_also_where_a_running_stack_answers(run: Run, up: Path) -> None:
+    ran = run("generate", "the film", "--config", up, "--set", "policy.max_runing=4")
+    assert ran.status == Exit.USAGE
+    assert "did you mean 'max_running'" in ran.err
+
+
 def test_the_same_seed_gives_the_same_text(run: Run, up: Path) -> None:
     words = ["generate", "the film", "--seed", 5, "--max-new-tokens", 8, "--config", up, "--json"]
     assert run(*words).rows[0]["tokens"] == run(*words).rows[0]["tokens"]

@@ -8,7 +8,7 @@ from pilothouse.errors import UnavailableError
 from pilothouse.local.services import SERVERS
 from pilothouse.local.state import read_state
 from pilothouse.local.supervisor import state_folder
-from pilothouse.sections import load_section
+from pilothouse.sections import check_names, load_section
 
 
 def find(name: str, given: str | None, file: Path | None, overrides: Sequence[str]) -> str:
@@ -22,7 +22,10 @@ def find(name: str, given: str | None, file: Path | None, overrides: Sequence[st
 
     Raises:
         UnavailableError: None of the three is known.
+        ConfigError: A setting is unknown or out of range, also where the address does not come from it.
     """
+    mentioned = check_names(file, overrides)
+    section: Any = load_section(name, file=file, overrides=overrides) if name in mentioned else None
     if given:
         return given
     folder = state_folder(file, overrides)
@@ -31,9 +34,7 @@ def find(name: str, given: str | None, file: Path | None, overrides: Sequence[st
         for service in state.services:
             if name in service.targets:
                 return service.targets[name]
-    section: Any = load_section(name, file=file, overrides=overrides)
-    server = getattr(section, SERVERS[name][name])
-    if server.port:
+    if section is not None and (server := getattr(section, SERVERS[name][name])).port:
         return f"{server.host}:{server.port}"
     raise UnavailableError(
         f"no {name} service is known: no stack is running in {folder}; start one with `pilothouse up`, "

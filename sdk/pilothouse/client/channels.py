@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from pilothouse.client.metrics import CallTimer
+from pilothouse.errors import ConfigError
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest answer a client takes."""
@@ -53,7 +54,11 @@ def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECOND
     Args:
         target: As in ``connect``.
         keepalive_milliseconds: Silence during a call after which the peer is pinged.
+
+    Raises:
+        ConfigError: ``target`` is no address.
     """
+    _check(target)
     return [
         ("grpc.service_config", json.dumps(service_config(target))),
         ("grpc.enable_retries", 1),
@@ -70,6 +75,13 @@ def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECOND
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.use_local_subchannel_pool", 1),  # a client's connection, and its backoff, are its own
     ]
+
+
+def _check(target: str) -> None:
+    """Refuses an address without a port that can be: gRPC would try it until the deadline."""
+    host, _, port = target.rpartition(":")
+    if not target.startswith("unix") and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ConfigError(f"'{target[:200]}' is no address; write HOST:PORT with a port of 1 to 65535")
 
 
 def service_config(target: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from pilothouse.client import AsyncPolicyClient, PolicyClient
 from pilothouse.client.channels import service_config
 from pilothouse.errors import (
+    ConfigError,
     DrainingError,
     InvalidRequestError,
     PilothouseError,
@@ -184,6 +185,12 @@ async def test_a_stream_whose_server_is_killed_ends(blocking: bool) -> None:
         server.wait()
         with pytest.raises(UnavailableError):
             await call
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:99999", "localhost", "localhost:", ":7001", "host:http", ""])
+def test_what_is_no_address_is_refused_at_once(target: str) -> None:
+    with pytest.raises(ConfigError, match="write HOST:PORT"):
+        PolicyClient(target)
 
 
 def test_calls_spread_over_replicas_behind_a_name() -> None:
