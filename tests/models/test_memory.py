@@ -21,7 +21,7 @@ def resident_bytes() -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_pages_are_taken_where_they_are_written_not_where_they_are_read() -> None:
     before = resident_bytes()
-    memory = zeros((SIZE_BYTES // 4,), torch.float32, torch.device("cpu"))
+    memory = zeros((SIZE_BYTES // 4,), torch.float32, torch.device("cpu"), sparse=True)
     assert memory.sum() == 0
     assert resident_bytes() - before < SIZE_BYTES // 4
     memory.fill_(1)

@@ -34,7 +34,7 @@ class KvCache:
     ) -> None:
         """Reserves the memory; on the CPU the system hands pages out when they are first written."""
         shape = (len(spec.layers), 2, slots, spec.kv_heads, positions, spec.head_dim)
-        self._states = zeros(shape, dtype, device)
+        self._states = zeros(shape, dtype, device, sparse=True)
         self._rows = self._states.view(-1, slots * spec.kv_heads * positions, spec.head_dim).unbind()
         self.spec = spec
 
