@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pilothouse.client import TrainerClient
-from pilothouse.errors import RunInUseError
+from pilothouse.errors import ConfigError, RunInUseError
 from pilothouse.trainer.config import RewardModelConfig, SftConfig
 from pilothouse.trainer.reward_model import train_reward_model
 from pilothouse.trainer.run_dir import RunDir
@@ -91,12 +91,16 @@ def test_a_finished_run_called_again_has_nothing_to_do_unless_it_gets_more_epoch
     steps: list[int] = []
     train_sft(config(epochs=1))
     finished = weights.read_bytes()
-    train_sft(config(epochs=1), lambda done, total, metrics: steps.append(done))
+    told = train_sft(config(epochs=1), lambda done, total, metrics: steps.append(done))
     assert steps == []
+    assert told["epoch"] == 1.0
+    assert "loss" in told
     assert weights.read_bytes() == finished
     train_sft(config(epochs=2), lambda done, total, metrics: steps.append(done))
     assert steps == [5, 6, 7, 8]
     assert weights.read_bytes() != finished
+    with pytest.raises(ConfigError, match="holds a run of 8 steps, more than the 4 asked for"):
+        train_sft(config(epochs=1))
 
 
 def test_a_finished_reward_model_called_again_tells_the_same_accuracy(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def keep_freed_memory() -> None:
 
     A training step makes and drops thousands of tensors of some megabytes. malloc gives them back to the
     system, which clears every page anew when the next one is written: a seventh of a step of SmolLM2.
-    Call it before the first tensor; where the C library is not glibc, nothing happens.
+    Call it before the first tensor: later, torch no longer looks for huge pages. Where the C library is not
+    glibc, malloc stays as it is.
     """
     before = os.environ.get(_HUGE_PAGES)
     os.environ[_HUGE_PAGES] = before or "1"
@@ -58,6 +59,6 @@ def keep_freed_memory() -> None:
     if before is None:
         del os.environ[_HUGE_PAGES]  # child processes decide for themselves
     if hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_TRIM_THRESHOLD, -1)  # never
         library.mallopt(_ARENA_MAX, 1)  # what one thread has freed, another may take
         library.mallopt(_MMAP_MAX, 0)  # nothing in pages of its own, which would go back at once

@@ -4,6 +4,7 @@ A library that opens its channel itself (``tritonclient``) gets its options here
 """
 
 import json
+import re
 from typing import Any
 
 import grpc
@@ -36,6 +37,9 @@ _NEVER_AGAIN = [
 ]
 
 Option = tuple[str, Any]
+
+_ADDRESS = re.compile(r"(?:(?:dns|ipv4|ipv6):(?://[^/\s]*/)?)?(?:\[[^\]\s]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+"""A host, or an IPv6 address in brackets, and its port."""
 
 
 def connect(target: str) -> grpc.Channel:
@@ -79,9 +83,14 @@ def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECOND
 
 def _check(target: str) -> None:
     """Refuses an address without a port that can be: gRPC would try it until the deadline."""
-    host, _, port = target.rpartition(":")
-    if not target.startswith("unix") and not (host and port.isdecimal() and 0 < int(port) < 2**16):
-        raise ConfigError(f"'{target[:200]}' is no address; write HOST:PORT with a port of 1 to 65535")
+    if target.startswith(("unix:", "unix-abstract:")):
+        return
+    found = _ADDRESS.fullmatch(target)
+    if not found or not 0 < int(found[1]) < 2**16:
+        raise ConfigError(
+            f"'{target[:200]}' is no address; write HOST:PORT with a port of 1 to 65535, unix:PATH or "
+            "dns:///NAME:PORT"
+        )
 
 
 def service_config(target: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ a core against whoever needs it: while another process hashed weights, a step to
 
 
 def _build(config: PolicyConfig) -> AbstractAsyncContextManager[Sequence[Server]]:
-    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch loads libgomp
+    if "OMP_WAIT_POLICY" not in os.environ:  # it would be overruled
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch loads libgomp
     from pilothouse.policy.service import build  # torch only after the configuration has been read
 
     return build(config)

@@ -187,10 +187,25 @@ async def test_a_stream_whose_server_is_killed_ends(blocking: bool) -> None:
             await call
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1:99999", "localhost", "localhost:", ":7001", "host:http", ""])
+NO_ADDRESSES = ["127.0.0.1:99999", "localhost", "localhost:", ":7001", "host:http", ""] + [
+    "http://host:7001",
+    "::1:7001",
+    "unixbox",
+    "host:" + "9" * 5000,
+]
+
+
+@pytest.mark.parametrize("target", NO_ADDRESSES)
 def test_what_is_no_address_is_refused_at_once(target: str) -> None:
     with pytest.raises(ConfigError, match="write HOST:PORT"):
         PolicyClient(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["host:1", "[::1]:7001", "dns:///name:7001", "ipv4:127.0.0.1:7001", "unix:/run/policy.sock"]
+)
+def test_every_form_of_address_is_taken(target: str) -> None:
+    PolicyClient(target).close()
 
 
 def test_calls_spread_over_replicas_behind_a_name() -> None:

@@ -48,7 +48,7 @@ class FitConfig(Config):
     evaluate_every_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations; None evaluates at the end only."""
     checkpoint_every_steps: int = Field(default=50, ge=1)
-    """Steps between checkpoints; one more is written when the run is stopped."""
+    """Steps between checkpoints; one more is written when the run ends or is stopped."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
     device: str = "cpu"

@@ -11,7 +11,7 @@ from pilothouse.trainer.run_dir import RunDir
 from pilothouse.trainer.servicer import serving
 
 MODEL = "model"
-"""Folder of the result inside the run's folder; the last checkpoint of a run that came to its end."""
+"""Folder of the result inside the run's folder, of a run that came to its end."""
 
 
 class StoppedOnRequest(KeyboardInterrupt):

@@ -73,20 +73,20 @@ class Fit:
         """Trains to the end and leaves the chosen weights in the parameters.
 
         Returns:
-            The metrics of the last step, with those of the last evaluation; of a run that had come to its end
-            before, those of the evaluation alone.
+            The metrics of the last step, with those of the last evaluation.
 
         Raises:
             StoppedOnRequest: A signal or a caller asked for the end; a checkpoint was written before.
             KeyboardInterrupt: A second signal came.
             NonFiniteLossError: A gradient is NaN or infinite.
+            ConfigError: The folder holds a longer run.
             DivergedRunError: The checkpoint belongs to other settings or data.
             CorruptCheckpointError: It belongs to another model.
         """
         step, metrics, control = self._resume(), Metrics(), self._run.control
-        if step >= self.total_steps:
-            metrics = self._evaluate()
         with self._run.signals.installed():
+            if step == self.total_steps:
+                metrics = self._last_metrics() | self._evaluate()
             while step < self.total_steps and control.between_steps(partial(self._save, step)):
                 metrics = self._step(step)
                 step += 1
@@ -103,6 +103,12 @@ class Fit:
         if self._best is not None:
             self._restore(self._best[1])
         return metrics
+
+    def _last_metrics(self) -> Metrics:
+        """Returns what was written after the last step of a run that is called again."""
+        rows = self._run.metrics.rows()
+        known = rows[-1].items() if rows else ()
+        return {name: float(value) for name, value in known if name != "step" and value is not None}
 
     def _step(self, step: int) -> Metrics:
         rows = self._rows(step)
@@ -178,6 +184,12 @@ class Fit:
         """Restores the newest checkpoint and returns its step; 0 without one."""
         run, checkpoint = self._run, self._store.latest() if self._config.resume else None
         if checkpoint is not None:
+            if checkpoint.step > self.total_steps:
+                raise ConfigError(
+                    f"{run.run_dir.folder} holds a run of {checkpoint.step} steps, more than the "
+                    f"{self.total_steps} asked for; raise {self._task.name}.epochs, choose another output "
+                    "folder, or start anew with resume = false"
+                )
             self._load(checkpoint)
             self._note_saved(checkpoint.folder, checkpoint.step)
         run.run_dir.write_config(self._config)
