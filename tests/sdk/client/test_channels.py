@@ -187,7 +187,13 @@ async def test_a_stream_whose_server_is_killed_ends(blocking: bool) -> None:
             await call
 
 
-NO_ADDRESSES = ["127.0.0.1:99999", "localhost", "localhost:", ":7001", "host:http", ""] + [
+NO_ADDRESSES = [
+    "",
+    "localhost",
+    "localhost:",
+    ":7001",
+    "host:http",
+    "127.0.0.1:99999",
     "http://host:7001",
     "::1:7001",
     "unixbox",
