@@ -116,6 +116,14 @@ def test_a_service_that_is_away_ends_with_75(run: Run) -> None:
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("host", "address"), [("::1", "[::1]:1"), ("127.0.0.1", "127.0.0.1:1")])
+def test_a_configured_address_is_one_that_can_be_called(run: Run, host: str, address: str) -> None:
+    settings = ("--set", f"policy.server.host={host}", "--set", "policy.server.port=1")
+    ran = run("generate", "x", "--timeout", "0.5", *settings)
+    assert ran.status == Exit.UNAVAILABLE
+    assert address in ran.err
+
+
 def test_interruption_ends_with_130(run: Run, install: Callable[[str, str, str], Path]) -> None:
     folder = install("pilothouse.commands", "wait", "theirs_wait:wait")
     (folder / "theirs_wait.py").write_text("def wait() -> None:\n    raise KeyboardInterrupt\n")

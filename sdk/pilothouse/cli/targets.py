@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse.errors import UnavailableError
+from pilothouse.local.child import reachable
 from pilothouse.local.services import SERVERS
 from pilothouse.local.state import read_state
 from pilothouse.local.supervisor import state_folder
@@ -35,7 +36,7 @@ def find(name: str, given: str | None, file: Path | None, overrides: Sequence[st
             if name in service.targets:
                 return service.targets[name]
     if section is not None and (server := getattr(section, SERVERS[name][name])).port:
-        return f"{server.host}:{server.port}"
+        return f"{reachable(server.host)}:{server.port}"
     raise UnavailableError(
         f"no {name} service is known: no stack is running in {folder}; start one with `pilothouse up`, "
         "or give its address with --target HOST:PORT"

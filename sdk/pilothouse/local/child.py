@@ -61,7 +61,7 @@ class Child:
     def targets(self) -> dict[str, str]:
         """Name of each server → ``host:port``; fixed from the first start on."""
         return {
-            end.name: f"{_reachable(end.host)}:{self._ports[end.name][0]}" for end in self.service.endpoints
+            end.name: f"{reachable(end.host)}:{self._ports[end.name][0]}" for end in self.service.endpoints
         }
 
     def status(self) -> ServiceStatus:
@@ -74,7 +74,7 @@ class Child:
             pid=self.process.pid if self.process else None,
             restarts=self.restarts,
             targets=self.targets if self._ports else {},
-            http=f"{_reachable(first.host)}:{http_port}" if http_port > 0 else None,
+            http=f"{reachable(first.host)}:{http_port}" if http_port > 0 else None,
             log=str(self.log),
             detail=self._detail,
         )
@@ -236,7 +236,7 @@ class Child:
         self._emit_event(StackEvent(self.service.name, kind, text, time.time(), pid, self.restarts))
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """Returns the address under which this machine reaches a server that listens on ``host``."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
