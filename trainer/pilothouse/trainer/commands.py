@@ -115,8 +115,8 @@ def demo(
         passed = run_demo(folder, tiny=tiny, seed=seed, console=screen)
     except KeyboardInterrupt:
         screen.print("Stopped. What was done is kept: the same command goes on from there.")
-        raise typer.Exit(130) from None
-    raise typer.Exit(0 if passed else 1)
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    raise typer.Exit(Exit.OK if passed else Exit.FAILED)
 
 
 def _settings(schema: type[ConfigT], section: str, file: Path | None, overrides: list[str] | None) -> ConfigT:

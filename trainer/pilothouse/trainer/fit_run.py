@@ -1,9 +1,12 @@
-"""What stands around a supervised run: its folder, its record, its server and its signals."""
+"""What stands around a supervised run: its process, folder, record, server and signals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
+from pilothouse.models.memory import keep_freed_memory
 from pilothouse.trainer.control import RunControl, Saved, StopSignals
 from pilothouse.trainer.fit_config import FitConfig
 from pilothouse.trainer.metrics import MetricsLog
@@ -45,6 +48,9 @@ def watched(config: FitConfig, task: str) -> Iterator[FitRun]:
         RunInUseError: Another process writes to the folder.
         ConfigError: The server cannot listen where it should.
     """
+    keep_freed_memory()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     control = RunControl(config.output.resolve().name, task, total_steps=0)
     with (
         RunDir(config.output) as run_dir,

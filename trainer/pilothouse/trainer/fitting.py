@@ -86,7 +86,8 @@ class Fit:
         step, metrics, control = self._resume(), Metrics(), self._run.control
         with self._run.signals.installed():
             if step == self.total_steps:
-                metrics = self._last_metrics() | self._evaluate()
+                last = (row for _, row in control.rows(-1))  # none where its log has gone
+                metrics = Metrics(*last) | self._evaluate()
             while step < self.total_steps and control.between_steps(partial(self._save, step)):
                 metrics = self._step(step)
                 step += 1
@@ -103,12 +104,6 @@ class Fit:
         if self._best is not None:
             self._restore(self._best[1])
         return metrics
-
-    def _last_metrics(self) -> Metrics:
-        """Returns what was written after the last step of a run that is called again."""
-        rows = self._run.metrics.rows()
-        known = rows[-1].items() if rows else ()
-        return {name: float(value) for name, value in known if name != "step" and value is not None}
 
     def _step(self, step: int) -> Metrics:
         rows = self._rows(step)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import CausalLM, load_causal_lm
-from pilothouse.models.memory import keep_freed_memory
 from pilothouse.tensors import Floats, Tokens
 from pilothouse.trainer.data.encode import EncodedRanking, encode_prompts, encode_rankings
 from pilothouse.trainer.data.records import read_prompts, read_rankings
@@ -58,9 +57,6 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
         KeyboardInterrupt: Ended by a signal or a caller, after a checkpoint.
     """
     require_data(config, "reward_model")
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
     with watched(config, "reward-model") as run:
         return _train(config, run, progress)
 

@@ -10,7 +10,6 @@ from pilothouse.errors import ConfigError
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import CausalLM, load_causal_lm, save_causal_lm
 from pilothouse.models.logprobs import response_logprobs
-from pilothouse.models.memory import keep_freed_memory
 from pilothouse.models.text import TextCodec
 from pilothouse.trainer.data.encode import EncodedDemonstration, encode_demonstrations
 from pilothouse.trainer.data.records import read_demonstrations
@@ -44,9 +43,6 @@ def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
     require_data(config, "sft")
     if config.choose_by != "last" and not config.evaluation_data:
         raise ConfigError(f"sft.choose_by '{config.choose_by}' needs sft.evaluation_data")
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
     with watched(config, "sft") as run:
         return _train(config, run, progress)
 
