@@ -31,7 +31,7 @@ def kind_of(request: Request) -> Literal["tokens", "texts"]:
     raise InvalidRequestError("set either sequences and prompt_lengths, or texts, and not parts of both")
 
 
-class Joined(Protocol):
+class JoinedRow(Protocol):
     """One row of texts, as a tokenizer makes it."""
 
     @property
@@ -47,7 +47,7 @@ class Joined(Protocol):
         """Of the response."""
 
 
-def encode_tokenised(rows: Sequence[Joined]) -> tensor_pb2.TokenisedTexts | None:
+def encode_tokenised(rows: Sequence[JoinedRow]) -> tensor_pb2.TokenisedTexts | None:
     """Returns what texts became; None without rows, where token ids were sent."""
     if not rows:
         return None
