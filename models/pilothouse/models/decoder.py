@@ -8,14 +8,12 @@ Axes: T tokens, d width, H heads, G KV heads, D head dim, V vocabulary, N rows.
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from pilothouse.models.rope import angles_at, rotate
 from pilothouse.models.spec import Activation, DecoderSpec
-from pilothouse.models.weights import DecoderWeights, LayerWeights
+from pilothouse.models.weights import DecoderWeights, LayerWeights, lean
 
 __all__ = ["Attend", "DecoderWeights", "hidden_states", "logits"]
 
@@ -94,10 +92,10 @@ def _layer(
     weights: DecoderWeights, index: int, states: Tensor, angles: Angles | None, attend: Attend
 ) -> Tensor:
     layer, spec = weights.layers[index], weights.spec
-    query, key, value = _attention_inputs(spec, layer, _lean(layer.input_norm, states), angles)
+    query, key, value = _attention_inputs(spec, layer, layer.input_norm(states), angles)
     attended = layer.output(attend(index, query, key, value))
     states = states + (attended if layer.attention_norm is None else layer.attention_norm(attended))
-    inner = _mlp(spec, layer, _lean(layer.mlp_norm, states))
+    inner = _mlp(spec, layer, layer.mlp_norm(states))
     return states + (inner if layer.mlp_out_norm is None else layer.mlp_out_norm(inner))
 
 
@@ -105,15 +103,17 @@ def _attention_inputs(
     spec: DecoderSpec, layer: LayerWeights, states: Tensor, angles: Angles | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns query [T, H, D], key [T, G, D] and value [T, G, D]."""
-    parts = [linear(states).view(states.shape[0], -1, spec.head_dim) for linear in layer.qkv]
-    if len(parts) == 1 and layer.query_norm is None and angles is not None:
-        # One turn for query and key: half as many small operations, which a decode step is full of.
-        turning, value = parts[0].split([spec.heads + spec.kv_heads, spec.kv_heads], 1)
-        query, key = rotate(turning, *angles).split([spec.heads, spec.kv_heads], 1)
-        return query, key, value
-    if len(parts) == 1:
-        parts = list(parts[0].split([spec.heads, spec.kv_heads, spec.kv_heads], 1))
-    query, key, value = parts
+    shape = (states.shape[0], -1, spec.head_dim)
+    if len(layer.qkv) == 3:
+        query, key, value = (linear(states).view(shape) for linear in layer.qkv)
+    else:
+        joined = layer.qkv[0](states).view(shape)
+        if layer.query_norm is None and angles is not None:
+            # One turn for query and key: half as many small operations, which a decode step is full of.
+            turning, value = joined.split([spec.heads + spec.kv_heads, spec.kv_heads], 1)
+            query, key = rotate(turning, *angles).split([spec.heads, spec.kv_heads], 1)
+            return query, key, value
+        query, key, value = joined.split([spec.heads, spec.kv_heads, spec.kv_heads], 1)
     if layer.query_norm is not None and layer.key_norm is not None:
         query, key = layer.query_norm(query), layer.key_norm(key)
     if angles is not None:
@@ -123,24 +123,14 @@ def _attention_inputs(
 
 def _mlp(spec: DecoderSpec, layer: LayerWeights, states: Tensor) -> Tensor:
     """Returns the MLP's output [T, d]."""
-    parts: tuple[Tensor, ...] = tuple(linear(states) for linear in layer.mlp_in)
     activate = _ACTIVATE[spec.activation]
     if spec.mlp == "plain":
-        return _lean(lambda inner: layer.mlp_out(activate(inner)), parts[0])
-    gate, up = parts if len(parts) == 2 else parts[0].chunk(2, -1)
-    return _lean(lambda gate, up: layer.mlp_out(activate(gate) * up), gate, up)
-
-
-def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Calls a function of small operations; what lies between is computed again when gradients are.
-
-    Norms and activations take little time, but all that autograd keeps of them is a third of the memory of a
-    training step. A product at the end is not repeated: recomputing stops where all is there again.
-    """
-    if not torch.is_grad_enabled():
-        return function(*inputs)
-    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return result
+        return lean(lambda inner: layer.mlp_out(activate(inner)), layer.mlp_in[0](states))
+    if len(layer.mlp_in) == 1:
+        gate, up = layer.mlp_in[0](states).chunk(2, -1)
+    else:
+        gate, up = (linear(states) for linear in layer.mlp_in)
+    return lean(lambda gate, up: layer.mlp_out(activate(gate) * up), gate, up)
 
 
 def _gelu_tanh(states: Tensor) -> Tensor:

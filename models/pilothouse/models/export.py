@@ -109,7 +109,7 @@ class PaddedScorer(nn.Module):
         self._head = model.score_weight
         for frequencies in self._weights.spec.ropes:
             # Made here, before tracing: the cache would keep the tracer's tensors, which hold no numbers.
-            tables(frequencies, self._weights.spec.max_positions, torch.device("cpu"))
+            tables(frequencies, self._weights.spec.max_positions, torch.device("cpu"), torch.float32)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Returns the raw score of every row, float32 [B].

@@ -26,6 +26,8 @@ class PanelLinear(Linear):
 
     panels: Tensor = field(kw_only=True)
     """[ceil(out / PANEL), in, PANEL]; what lies past the last output is cut off the product."""
+    unused: int = field(kw_only=True)
+    """Columns of the last panel that are no output."""
     keeps_plain: bool = field(default=False, kw_only=True)
     """``weight`` holds the values too: an LM head, which scoring cuts by tokens of the vocabulary."""
 
@@ -36,16 +38,17 @@ class PanelLinear(Linear):
         shape = (-(-outputs // PANEL), inputs, PANEL)
         panels = zeros(shape, linear.weight.dtype, linear.weight.device)
         weight = linear.weight if keep_plain else torch.empty_like(linear.weight, device="meta")
-        result = cls(weight, linear.bias, panels=panels, keeps_plain=keep_plain)
+        result = cls(weight, linear.bias, panels=panels, unused=-outputs % PANEL, keeps_plain=keep_plain)
         result.store(linear.weight, 0)
         return result
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Returns [N, out] of [N, in]."""
-        product = torch.bmm(inputs.expand(len(self.panels), -1, -1), self.panels)  # [P, N, PANEL]
-        rows = product.view(1, -1) if len(inputs) == 1 else product.transpose(0, 1).flatten(1)
-        if rows.shape[1] > len(self.weight):
-            rows = rows[:, : len(self.weight)]
+        panels = self.panels
+        product = torch.bmm(inputs.expand(panels.shape[0], -1, -1), panels)  # [P, N, PANEL]
+        rows = product.view(1, -1) if inputs.shape[0] == 1 else product.transpose(0, 1).flatten(1)
+        if self.unused:
+            rows = rows[:, : -self.unused]
         return rows if self.bias is None else rows + self.bias
 
     def store(self, rows: Tensor, first: int) -> None:
@@ -83,20 +86,26 @@ class ProductNorm(Norm):
     """RMS norm by a product of every row with itself: fewer of the small operations of a decode step."""
 
     eps_value: Tensor = field(kw_only=True)
-    """``eps`` as [1, 1, 1]."""
+    """``eps`` as [1, 1]."""
+    share: float = field(kw_only=True)
+    """Of one element in the mean: 1 / d."""
 
     @classmethod
     def of(cls, norm: Norm) -> Norm:
         """Returns the same norm; a layer norm is one operation already and stays."""
         if norm.bias is not None or norm.offset:
             return norm
-        return cls(norm.weight, None, norm.eps, eps_value=torch.full((1, 1, 1), norm.eps))
+        eps = torch.full((1, 1), norm.eps)
+        return cls(norm.weight, None, norm.eps, eps_value=eps, share=1 / norm.weight.shape[0])
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Returns the normalised inputs [N, d]."""
-        rows = inputs.unsqueeze(1)
-        scale = torch.baddbmm(self.eps_value, rows, rows.mT, alpha=1 / inputs.shape[1]).rsqrt_()
-        return (inputs * scale.squeeze(1)).mul_(self.weight)
+        if inputs.shape[0] == 1:
+            scale = torch.addmm(self.eps_value, inputs, inputs.mT, alpha=self.share)
+        else:
+            rows = inputs.unsqueeze(1)
+            scale = torch.baddbmm(self.eps_value, rows, rows.mT, alpha=self.share).squeeze(1)
+        return (inputs * scale.rsqrt_()).mul_(self.weight)
 
 
 def in_panels(weights: DecoderWeights) -> DecoderWeights:

@@ -48,28 +48,29 @@ def _llama3(frequencies: Tensor, parameters: Mapping[str, Any]) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def tables(frequencies: tuple[float, ...], max_positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns (cosines, sines) of every position, float32 [max_positions, D/2] each.
+def tables(
+    frequencies: tuple[float, ...], max_positions: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Returns (cosines, sines) of every position, [max_positions, 1, D] each.
 
-    A table, and not the functions at the positions of a step: vectorised cosines differ in the last bit with
-    an element's place in its array, so that a row would depend on its neighbours.
+    The first half of the sines is negated, so that ``rotate`` needs no negation of its own. A table, and not
+    the functions at the positions of a step: vectorised cosines differ in the last bit with an element's
+    place in its array, so that a row would depend on its neighbours.
     """
     with torch.inference_mode(False):  # else tables made while generating could not be used in training
         inverse = torch.tensor(frequencies, dtype=torch.float32)
         angles = torch.arange(max_positions, dtype=torch.float32)[:, None] * inverse
-        return angles.cos().to(device), angles.sin().to(device)
+        cosines, sines = angles.cos(), angles.sin()
+        both = torch.cat([cosines, cosines], 1), torch.cat([-sines, sines], 1)
+        return both[0].to(device, dtype).unsqueeze(1), both[1].to(device, dtype).unsqueeze(1)
 
 
 def angles_at(
     frequencies: tuple[float, ...], max_positions: int, positions: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Returns (cosines, sines) for ``rotate`` at int64 positions [T], as [T, 1, D] each.
-
-    The first half of the sines is negated, so that ``rotate`` needs no negation of its own.
-    """
-    cosines, sines = (table[positions] for table in tables(frequencies, max_positions, positions.device))
-    full = torch.cat([cosines, cosines], -1), torch.cat([-sines, sines], -1)
-    return full[0].to(dtype).unsqueeze(1), full[1].to(dtype).unsqueeze(1)
+    """Returns (cosines, sines) for ``rotate`` at int64 positions [T], as [T, 1, D] each."""
+    cosines, sines = tables(frequencies, max_positions, positions.device, dtype)
+    return cosines[positions], sines[positions]
 
 
 def rotate(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

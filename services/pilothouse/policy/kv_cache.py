@@ -36,6 +36,8 @@ class KvCache:
         shape = (len(spec.layers), 2, slots, spec.kv_heads, positions, spec.head_dim)
         self._states = zeros(shape, dtype, device, sparse=True)
         self._rows = self._states.view(-1, slots * spec.kv_heads * positions, spec.head_dim).unbind()
+        firsts = torch.arange(0, self._rows[0].shape[0], positions, device=device)
+        self._firsts = firsts.view(slots, spec.kv_heads)
         self.spec = spec
 
     @property
@@ -49,15 +51,12 @@ class KvCache:
         Args:
             positions: [B] int64, where each slot's new token stands.
         """
-        heads, length = self._states.shape[3:5]
-        slots = torch.arange(len(positions), device=positions.device)[:, None]
-        groups = torch.arange(heads, device=positions.device)
-        return ((slots * heads + groups) * length + positions[:, None]).view(-1)
+        return (self._firsts[: len(positions)] + positions[:, None]).view(-1)
 
     def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> None:
         """Writes one token's key (rotary embedding applied) and value [B, G, D] in each of B slots."""
-        for index, states in enumerate((key, value)):
-            self._rows[2 * layer + index].index_copy_(0, places, states.reshape(len(places), -1))
+        self._rows[2 * layer].index_copy_(0, places, key.flatten(0, 1))
+        self._rows[2 * layer + 1].index_copy_(0, places, value.flatten(0, 1))
 
     def seen(self, slots: int, length: int) -> Sequence[Tensor]:
         """Returns keys, then values, of each layer in turn: [slots, G, length, D] each."""
@@ -113,39 +112,44 @@ class DecodeAttention:
     repeated; positions beyond a sequence's length, or outside a layer's window, are masked.
     """
 
-    def __init__(self, cache: KvCache, positions: Tensor, longest: int) -> None:
+    def __init__(self, cache: KvCache, positions: Tensor, *, shortest: int, longest: int) -> None:
         """Prepares one decode step.
 
         Args:
             cache: Holds all earlier positions; the new ones are written to it.
             positions: [B] int64, where each row's new token stands.
+            shortest: Smallest position + 1.
             longest: Largest position + 1.
         """
+        spec = cache.spec
         self._cache = cache
         self._places = cache.places(positions)
         self._seen = cache.seen(len(positions), longest)
-        age = positions[:, None] - torch.arange(longest, device=positions.device)  # [B, N]
-        windows = {layer.window for layer in cache.spec.layers}
-        masks = {window: _mask(age, window, cache.dtype) for window in windows}
-        self._masks = [masks[layer.window] for layer in cache.spec.layers]
+        self._grouped = (len(positions), spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim)
+        self._scale = spec.attention_scale
+        masks = {
+            window: _mask(positions, longest, window, cache.dtype)
+            for window in {layer.window for layer in spec.layers}
+            if shortest < longest or (window is not None and window < longest)
+        }
+        self._masks = [masks.get(layer.window) for layer in spec.layers]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Returns [B, H·D] for query [B, H, D], key and value [B, G, D]."""
         self._cache.write(layer, self._places, key, value)
-        rows, heads, dim = query.shape
-        groups = key.shape[1]
         attended = F.scaled_dot_product_attention(
-            query.view(rows, groups, heads // groups, dim),
+            query.view(self._grouped),
             self._seen[2 * layer],
             self._seen[2 * layer + 1],
             attn_mask=self._masks[layer],
-            scale=self._cache.spec.attention_scale,
+            scale=self._scale,
         )
-        return attended.reshape(rows, heads * dim)
+        return attended.flatten(1)
 
 
-def _mask(age: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+def _mask(positions: Tensor, longest: int, window: int | None, dtype: torch.dtype) -> Tensor:
     """Returns [B, 1, 1, N], 0 where a position is seen and minus infinity where not."""
+    age = positions[:, None] - torch.arange(longest, device=positions.device)  # [B, N]
     hidden = age < 0
     if window is not None:
         hidden |= age >= window

@@ -64,7 +64,7 @@ class ModelRunner:
         tokens = torch.tensor([entry.tokens[-1] for entry in running], device=self._device)
         places = [entry.length - 1 for entry in running]
         positions = torch.tensor(places, device=self._device)
-        attend = DecodeAttention(self.cache, positions, max(places) + 1)
+        attend = DecodeAttention(self.cache, positions, shortest=min(places) + 1, longest=max(places) + 1)
         hidden = hidden_states(self.weights, tokens, positions, attend)
         return self._sampler.draw(logits(self.weights, hidden), running)
 
