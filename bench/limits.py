@@ -9,6 +9,9 @@ from functools import cache
 
 import torch
 
+from pilothouse.models.panels import PanelLinear
+from pilothouse.models.weights import Linear
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -39,15 +42,16 @@ def loopback_seconds(size_bytes: int) -> float:
 
 
 class GemmFloor:
-    """The matrix products of a decoder alone: a floor for any engine of the same precision.
+    """The matrix products of a decoder alone: what torch allows an engine that has nothing else to do.
 
-    Each product runs on weights of its own, stored as fits the product best, so that caches help it no more
-    than they help an engine.
+    Each product runs on weights of its own, so that caches help it no more than they help an engine. They are
+    stored in both ways that an engine has, whole and in panels; the faster one counts for every batch size.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
         """Takes the (in, out) shape of every Linear of the model, the head last."""
-        self._weights = [torch.randn(inputs, outputs) * 0.02 for inputs, outputs in shapes]
+        plain = [Linear((torch.randn(inputs, outputs) * 0.02).t()) for inputs, outputs in shapes]
+        self._layouts: list[list[Linear]] = [plain, [PanelLinear.of(linear) for linear in plain]]
         self.step_seconds = cache(self._step_seconds)
 
     def decode_seconds(self, response_lengths: Sequence[int]) -> float:
@@ -57,13 +61,15 @@ class GemmFloor:
         return sum(steps * self.step_seconds(rows) for rows, steps in rows_per_step.items())
 
     def _step_seconds(self, rows: int) -> float:
-        inputs = {weight.shape[0]: torch.randn(rows, weight.shape[0]) for weight in self._weights}
+        inputs = {
+            width: torch.randn(rows, width) for width in {part.weight.shape[1] for part in self._layouts[0]}
+        }
         best = float("inf")
         with torch.inference_mode():
-            for _ in range(4):
+            for layout in self._layouts * 4:
                 start = time.perf_counter()
-                for weight in self._weights:
-                    torch.mm(inputs[weight.shape[0]], weight)
+                for linear in layout:
+                    linear(inputs[linear.weight.shape[1]])
                 best = min(best, time.perf_counter() - start)
         return best
 

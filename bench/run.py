@@ -21,6 +21,9 @@ from pilothouse.trainer.demo.packages import smollm2_folder
 
 PEER_PYTHON = ROOT / ".venvs/trl/bin/python"
 RESULTS = ROOT / "bench/results/latest.json"
+PARTIAL = RESULTS.with_name("partial.json")
+"""Rows so far; becomes `RESULTS` when all are there, so that those were always measured together."""
+PARTS = ["generate", "push", "ppo"]
 LOGPROB_TOLERANCE = 1e-4  # nats, float32
 GENERATION = [(1, True, 1.2), (8, True, 1.5), (32, True, 1.5), (8, False, None), (32, False, None)]
 PPO = [("equal", 1.25), ("ragged", 1.5)]
@@ -31,14 +34,17 @@ console = Console(width=None if Console().is_terminal else 120)
 def main() -> None:
     """Runs the chosen parts and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", default=["generate", "push", "ppo"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of each row")
     arguments = parser.parse_args()
     rows = []
     for row in measure(arguments.parts, str(smollm2_folder()), arguments.pairs):
         rows.append(row)
         save(rows)  # row by row: what was measured survives an interruption
+    if set(arguments.parts) == set(PARTS):
+        PARTIAL.replace(RESULTS)
     show(rows)
+    console.print(f"written to {(PARTIAL if PARTIAL.exists() else RESULTS).relative_to(ROOT)}")
 
 
 def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:
@@ -48,7 +54,8 @@ def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:
             if "generate" in parts:
                 with Worker("bench.peers.transformers_generate", folder, python=PEER_PYTHON) as peer:
                     for case in GENERATION:
-                        yield generation(ours, peer, *case, pairs)
+                        # A run of one request is short, so that every disturbance shows.
+                        yield generation(ours, peer, *case, 3 * pairs if case[0] == 1 else pairs)
             if "push" in parts:
                 yield push(ours, pairs)
                 yield gap(ours)
@@ -203,7 +210,7 @@ def peak_of_an_update(side: Worker) -> int:
 
 
 def save(rows: list[Row]) -> None:
-    """Writes the results of this run, in place of those of earlier ones: all rows were measured together."""
+    """Writes the results of this run so far."""
     packages = ("torch", "transformers", "grpcio", "protobuf")
     document: dict[str, Any] = {
         "machine": MACHINE,
@@ -211,8 +218,8 @@ def save(rows: list[Row]) -> None:
         "versions": {name: version(name) for name in packages} | {"trl (peer)": "1.12.0"},
         "rows": [row.as_json() for row in rows],
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    PARTIAL.parent.mkdir(exist_ok=True)
+    PARTIAL.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def show(rows: list[Row]) -> None:
@@ -232,7 +239,6 @@ def show(rows: list[Row]) -> None:
     console.print(table)
     for row in rows:
         console.print(f"[dim]{row.id}: {row.parity}[/dim]")
-    console.print(f"written to {RESULTS.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

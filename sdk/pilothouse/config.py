@@ -1,7 +1,8 @@
 """One configuration schema for file, environment and flags.
 
 A process has a section in a TOML file (``[policy]``), may be overridden by the environment
-(``PILOTHOUSE_POLICY__MAX_RUNNING=8``) and last by flags (``--set policy.max_running=8``).
+(``PILOTHOUSE_POLICY__MAX_RUNNING=8``) and last by flags (``--set policy.max_running=8``). ``none`` turns an
+optional setting off.
 """
 
 import datetime
@@ -10,9 +11,10 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from pilothouse.errors import ConfigError
 
@@ -29,6 +31,13 @@ class Config(BaseModel):
         protected_namespaces=(),
         coerce_numbers_to_str=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none(cls, value: Any, info: ValidationInfo) -> Any:
+        """Reads "none" as None where that is a choice: TOML has no word for it."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        return None if value == "none" and NoneType in get_args(annotation) else value
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

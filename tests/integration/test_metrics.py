@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.trainer.conftest import ANSWERS, Trainer
 
+from pilothouse.cli.exits import Exit
 from pilothouse.client import PolicyClient, ReferenceClient, RewardClient, SamplingParams, WeightsClient
 from pilothouse.errors import DeadlineExceededError, FencedError, QueueFullError
 from pilothouse.local import LocalStack
@@ -65,7 +66,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]
                 told = {status.name: Page(str(status.http)) for status in stack.status()}
                 told["trainer"] = Page(f"127.0.0.1:{trainer.http_port}")
                 control.stop()
-            trainer.finish(status=3)  # stopped
+            trainer.finish(status=Exit.INTERRUPTED)  # stopped
         finally:
             trainer.kill()
         yield told

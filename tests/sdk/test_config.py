@@ -25,6 +25,7 @@ class Policy(config.Config):
     limits: Limits = Limits()
     parts: tuple[Part, ...] = ()
     fallback: Part | None = None
+    budget: float | None = 50.0
 
 
 def load(tmp_path: Path, toml: str = "", *overrides: str, **environment: str) -> Policy:
@@ -48,6 +49,15 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
     assert found.model == "file"
 
 
+def test_an_optional_setting_is_turned_off_by_none(tmp_path: Path) -> None:
+    assert load(tmp_path).budget == 50
+    assert load(tmp_path, "", "policy.budget=none").budget is None
+    assert load(tmp_path, "[policy]\nbudget = 'none'\n").budget is None
+    assert load(tmp_path, "", "policy.model=none").model == "none"
+    with pytest.raises(ConfigError, match=r"policy\.limits\.max_running"):
+        load(tmp_path, "", "policy.limits.max_running=none")
+
+
 def test_other_sections_are_left_alone(tmp_path: Path) -> None:
     found = load(tmp_path, "[reward]\nbackend = 'onnx'\n", "reward.x=1", PILOTHOUSE_REWARD__X="1")
     assert found == Policy()
@@ -60,7 +70,7 @@ def test_other_sections_are_left_alone(tmp_path: Path) -> None:
         ("policy.limits.max_runing=1", r"policy\.limits\.max_runing; did you mean 'max_running'\?"),
         ("policy.fallback={wieght=1}", r"policy\.fallback\.wieght; did you mean 'weight'\?"),
         ("policy.parts=[{knd='x'}]", r"policy\.parts\.0\.knd; did you mean 'kind'\?"),
-        ("policy.zzz=1", "known keys: fallback, limits, model, parts"),
+        ("policy.zzz=1", "known keys: budget, fallback, limits, model, parts"),
         ("policy.limits.max_running=0", r"policy\.limits\.max_running: .*greater than or equal to 1"),
         ("policy.limits.max_running=many", r"policy\.limits\.max_running: .*integer"),
         ("policy=1", "names no key"),

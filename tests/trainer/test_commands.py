@@ -1,10 +1,15 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import structlog
 from typer.testing import CliRunner
 
+from pilothouse.cli.exits import Exit
 from pilothouse.errors import ConfigError
 from pilothouse.models.reward_files import read_manifest
 from pilothouse.trainer.commands import train
@@ -31,6 +36,26 @@ def test_sft_is_one_command_with_a_file_and_flags(tmp_path: Path) -> None:
     told = json.loads(result.stdout)
     assert told["epoch"] == 1.0
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_stopped_run_says_where_it_goes_on_and_ends_as_interrupted(tmp_path: Path) -> None:
+    data = _write(tmp_path / "d.jsonl", [{"text": " the film was good"}] * 8)
+    program = str(Path(sys.executable).with_name("pilothouse"))
+    flags = (f"data=['{data}']", f"output='{tmp_path / 'run'}'", "batch_size=1", "epochs=10000")
+    arguments = [part for flag in flags for part in ("--set", f"sft.{flag}")]
+    process = subprocess.Popen(
+        [program, "train", "sft", "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    told = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == Exit.INTERRUPTED
+    assert told["state"] == "stopped"
+    assert Path(told["checkpoint"]).name == f"step_{told['step']:08}"
+    assert (Path(told["checkpoint"]) / "COMMITTED").is_file()
 
 
 def test_a_log_event_does_not_disturb_the_result_on_standard_output(

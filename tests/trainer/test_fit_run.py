@@ -17,6 +17,7 @@ import pytest
 from pilothouse.client import TrainerClient
 from pilothouse.errors import ConfigError, RunInUseError
 from pilothouse.trainer.config import RewardModelConfig, SftConfig
+from pilothouse.trainer.fit_run import StoppedOnRequest
 from pilothouse.trainer.reward_model import train_reward_model
 from pilothouse.trainer.run_dir import RunDir
 from pilothouse.trainer.sft import train_sft
@@ -82,6 +83,20 @@ def test_a_signal_saves_and_stops_and_the_same_call_goes_on(
     steps: list[int] = []
     train_sft(config(), lambda done, total, metrics: steps.append(done))
     assert steps == list(range(4, 41))
+
+
+def test_a_signal_in_the_last_step_is_heard_too(config: Callable[..., SftConfig], tmp_path: Path) -> None:
+    def stop(done: int, total: int, metrics: Mapping[str, float]) -> None:
+        if done == total:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(StoppedOnRequest) as stopped:
+        train_sft(config(epochs=1), stop)
+    assert stopped.value.step == 4
+    assert stopped.value.checkpoint == tmp_path / "run" / "checkpoints" / "step_00000004"
+    assert not (tmp_path / "run" / "model").exists()
+    train_sft(config(epochs=1))
+    assert (tmp_path / "run" / "model").is_dir()
 
 
 def test_a_finished_run_called_again_has_nothing_to_do_unless_it_gets_more_epochs(

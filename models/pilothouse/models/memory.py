@@ -1,9 +1,11 @@
 """Memory: pages of its own for what is large and lives long, freed memory kept for what does not."""
 
+import contextlib
 import ctypes
 import mmap
 import os
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 
 import torch
@@ -35,7 +37,8 @@ def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device, *, spa
     memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         huge = size_bytes >= HUGE_BYTES and not sparse
-        memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype).view(tuple(shape))
 
 
@@ -45,6 +48,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 """glibc's names for ``mallopt``."""
 
 
+@cache
 def keep_freed_memory() -> None:
     """Lets a process that computes batch after batch keep the memory it has freed, in huge pages.
 

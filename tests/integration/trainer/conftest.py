@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pilothouse.models.text import TextCodec
 from pilothouse.models.tiny import tiny_model
 
 TOTAL_STEPS = 8
+PROGRAM = str(Path(sys.executable).with_name("pilothouse"))
 ANSWERS = ("good", "bad", "great", "boring", "wonderful", "awful", "long", "short", "new", "old", "happy")
 
 SETTINGS = [
@@ -42,15 +43,6 @@ SETTINGS = [
     "reward.batching.across_requests=false",
     "local.backoff_seconds=0.05",
 ]
-
-TRAINER = """
-import json, sys
-from pilothouse.config import parse
-from pilothouse.trainer.ppo_run import run_ppo
-from pilothouse.trainer.run_config import PpoRunConfig
-result = run_ppo(parse(PpoRunConfig, json.loads(sys.argv[1]), section="ppo"))
-sys.exit(0 if result.state == "finished" else 3)
-"""
 
 Overrides = dict[str, Any]
 
@@ -84,8 +76,17 @@ def kill_service(stack: LocalStack) -> Callable[[str], None]:
     return kill
 
 
+def flags(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yields settings as the command line takes them."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flags(f"{place}.{name}", value)
+        else:
+            yield from ("--set", f"{place}.{name}={'none' if value is None else json.dumps(value)}")
+
+
 class Trainer:
-    """One trainer process."""
+    """One trainer process, as the command line starts it."""
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         self.folder = folder
@@ -93,7 +94,7 @@ class Trainer:
         self._port_file.unlink(missing_ok=True)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", TRAINER, json.dumps(config)],
+            [PROGRAM, "train", "ppo", "--json", *flags("ppo", config)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

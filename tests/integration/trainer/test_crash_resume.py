@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pilothouse.cli.exits import Exit
 from pilothouse.trainer.ledger_report import verify_ledger
 
 TOTAL_STEPS = 8
@@ -49,7 +50,7 @@ def test_killed_services_and_a_killed_trainer_leave_no_trace_in_the_weights(
     resumed = start("broken")
     output = resumed.finish()
     assert "resumed" in output
-    assert "step=3" in output
+    assert '"step": 3' in output
     assert_same_run(unbroken, resumed, learned)
     assert verify_ledger(resumed.ledger()).rewinds == 1
 
@@ -60,12 +61,12 @@ def test_interrupting_saves_a_checkpoint_that_goes_on_to_the_same_weights(
     interrupted = start("interrupted")
     interrupted.wait_for_step(2)
     interrupted.process.send_signal(signal.SIGINT)
-    output = interrupted.finish(status=3)
+    output = interrupted.finish(status=Exit.INTERRUPTED)
     assert "checkpoint saved" in output
     terminated = start("interrupted")
     terminated.wait_for_step(5)
     terminated.process.send_signal(signal.SIGTERM)
-    terminated.finish(status=3)
+    terminated.finish(status=Exit.INTERRUPTED)
     last = start("interrupted")
     last.finish()
     assert_same_run(unbroken, last, learned)
@@ -105,7 +106,7 @@ def test_a_second_trainer_fences_the_first(start: Start) -> None:
     first.wait_for_step(2)
     second = start("second")
     output = first.finish(status=1)
-    assert "FencedError" in output
+    assert "is fenced" in output
     assert "taken over" in output
     second.finish()
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pilothouse.config import Config
-from pilothouse.errors import ModelNotFoundError
+from pilothouse.errors import ConfigError, ModelNotFoundError
 from pilothouse.server import Server, ServerConfig, serve_main
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc
 
@@ -31,6 +31,8 @@ class Small(policy_pb2_grpc.PolicyServiceServicer):
 
 @asynccontextmanager
 async def build(config: SmallConfig) -> AsyncIterator[Sequence[Server]]:
+    if config.model == "contradictory":
+        raise ConfigError("model and server do not go together")
     if config.model != "tiny":
         raise ModelNotFoundError(f"no model at {config.model}; give a folder")
     server = Server(config.server, "small")

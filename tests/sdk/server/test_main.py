@@ -78,6 +78,7 @@ async def test_a_second_signal_ends_a_drain(start: Start) -> None:
         (["--set", "small.modle=x"], 2, "unknown key small.modle; did you mean 'model'?"),
         (["--set", "small.server.host=0.0.0.0"], 2, "allow_insecure"),
         (["--config", "absent.toml"], 2, "cannot read configuration file absent.toml"),
+        (["--set", "small.model=contradictory"], 2, "small: model and server do not go together"),
         (["--set", "small.model=elsewhere"], 1, "small: no model at elsewhere; give a folder"),
     ],
 )

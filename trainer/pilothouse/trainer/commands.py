@@ -1,6 +1,7 @@
 """The trainer's commands, found through entry points. Heavy imports wait until they run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,9 @@ def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = 
     from pilothouse.trainer.sft import train_sft
 
     settings = _settings(SftConfig, "sft", config, overrides)
-    with one_line("SFT", ("loss", "eval_loss")) as progress:
+    with _told_when_stopped(as_json), one_line("SFT", ("loss", "eval_loss")) as progress:
         metrics = train_sft(settings, progress)
-    _tell({"model": str(settings.output / "model"), **metrics}, as_json)
+    _tell({"state": "finished", "model": str(settings.output / "model"), **metrics}, as_json)
 
 
 @train.command()
@@ -38,9 +39,13 @@ def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json
     from pilothouse.trainer.reward_model import train_reward_model
 
     settings = _settings(RewardModelConfig, "reward_model", config, overrides)
-    with one_line("Reward model", ("loss", "accuracy", "eval_accuracy")) as progress:
+    with (
+        _told_when_stopped(as_json),
+        one_line("Reward model", ("loss", "accuracy", "eval_accuracy")) as progress,
+    ):
         result = train_reward_model(settings, progress)
-    told: dict[str, object] = {"model": str(settings.output / "model"), "reward_version": result.version}
+    told: dict[str, object] = {"state": "finished", "model": str(settings.output / "model")}
+    told["reward_version"] = result.version
     if result.accuracy is not None:
         told["held_out_accuracy"] = asdict(result.accuracy.overall)
     _tell({**told, **result.metrics}, as_json)
@@ -123,6 +128,18 @@ def _settings(schema: type[ConfigT], section: str, file: Path | None, overrides:
     """Reads the command's section; names of sections that nobody reads are errors too."""
     check_names(file, overrides or ())
     return load(schema, section, file=file, overrides=overrides or ())
+
+
+@contextmanager
+def _told_when_stopped(as_json: bool) -> Iterator[None]:
+    """Says where a supervised run goes on that was stopped, and ends the command as interrupted."""
+    from pilothouse.trainer.fit_run import StoppedOnRequest
+
+    try:
+        yield
+    except StoppedOnRequest as stop:
+        _tell({"state": "stopped", "step": stop.step, "checkpoint": str(stop.checkpoint)}, as_json)
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 def _tell(result: Mapping[str, object], as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -19,6 +20,16 @@ MODEL = "model"
 
 class StoppedOnRequest(KeyboardInterrupt):
     """A signal or a caller asked for the end, and the run has saved itself."""
+
+    def __init__(self, checkpoint: Path, step: int) -> None:
+        """Says where it goes on from.
+
+        Args:
+            checkpoint: The folder.
+            step: Steps that are done.
+        """
+        super().__init__(f"stopped after step {step}; {checkpoint} goes on from there")
+        self.checkpoint, self.step = checkpoint, step
 
 
 @dataclass(slots=True)

@@ -98,9 +98,10 @@ class Fit:
                 progress(step, self.total_steps, metrics)
                 if step % self._config.checkpoint_every_steps == 0:
                     self._save(step)
-            self._save(step)  # of a finished run too: called again it has nothing to do, or epochs to add
-            if step < self.total_steps:
-                raise StoppedOnRequest
+            # Of a finished run too: called again it has nothing to do, or epochs to add.
+            checkpoint, step = self._save(step)
+            if control.stopping:
+                raise StoppedOnRequest(self._run.run_dir.folder / checkpoint, step)
         if self._best is not None:
             self._restore(self._best[1])
         return metrics

@@ -50,7 +50,8 @@ _MAY_CHANGE: dict[str, bool | set[str]] = {
 def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult:
     """Runs online PPO to its end, going on from the newest checkpoint if there is one.
 
-    Call it from the main thread to have Ctrl-C and SIGTERM save before they end the run.
+    Call it from the main thread to have Ctrl-C and SIGTERM save before they end the run. The process keeps
+    the memory that it frees from here on, see `pilothouse.models.memory.keep_freed_memory`.
 
     Args:
         config: The run.

@@ -50,6 +50,8 @@ class RewardModelResult:
 def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -> RewardModelResult:
     """Trains, normalises and writes the reward model to ``config.output / "model"``.
 
+    The process keeps the memory that it frees from here on, see `pilothouse.models.memory.keep_freed_memory`.
+
     Raises:
         ConfigError: No data, or the policy of ``normalise_with`` has another tokenizer.
         InvalidDataError: The data cannot be used.

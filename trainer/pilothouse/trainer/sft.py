@@ -31,6 +31,8 @@ Demonstrations = Sequence[EncodedDemonstration]
 def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
     """Runs SFT and writes the model to ``config.output / "model"``, where transformers loads it.
 
+    The process keeps the memory that it frees from here on, see `pilothouse.models.memory.keep_freed_memory`.
+
     Returns:
         The metrics of the last step.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pilothouse.models.memory import keep_freed_memory
 from pilothouse.trainer.demo.curves import charts
 from pilothouse.trainer.demo.job import Job
 from pilothouse.trainer.demo.recipe import REAL, TINY_DEMO
@@ -30,6 +31,7 @@ def run_demo(folder: Path, *, tiny: bool, seed: int, console: Console) -> bool:
         PilothouseError: A stage failed; the message says why.
         KeyboardInterrupt: Ended by the user; what was done is kept.
     """
+    keep_freed_memory()  # before the first tensor, which is not a trainer's here
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     display, recipe = Display(console), TINY_DEMO if tiny else REAL
