@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip check
 	touch $@
 
-demo: install ## Runs the main job on the real model: SFT, reward model, online PPO, report (about 10 minutes).
+demo: install ## Runs the main job on the real model: SFT, reward model, online PPO, report (about 10 minutes on two cores).
 	$(BIN)/pilothouse demo
 
 demo-tiny: install ## The same job on a tiny model, in under two minutes.

@@ -41,10 +41,10 @@ def main() -> None:
     for row in measure(arguments.parts, str(smollm2_folder()), arguments.pairs):
         rows.append(row)
         save(rows)  # row by row: what was measured survives an interruption
-    if set(arguments.parts) == set(PARTS):
-        PARTIAL.replace(RESULTS)
+    whole = set(arguments.parts) == set(PARTS)
+    written = PARTIAL.replace(RESULTS) if whole else PARTIAL
     show(rows)
-    console.print(f"written to {(PARTIAL if PARTIAL.exists() else RESULTS).relative_to(ROOT)}")
+    console.print(f"written to {written.relative_to(ROOT)}")
 
 
 def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """One configuration schema for file, environment and flags.
 
 A process has a section in a TOML file (``[policy]``), may be overridden by the environment
-(``PILOTHOUSE_POLICY__MAX_RUNNING=8``) and last by flags (``--set policy.max_running=8``). ``none`` turns an
-optional setting off.
+(``PILOTHOUSE_POLICY__MAX_RUNNING=8``) and last by flags (``--set policy.max_running=8``). ``none``, in a file
+``"none"``, turns an optional setting off.
 """
 
 import datetime
@@ -36,7 +36,8 @@ class Config(BaseModel):
     @classmethod
     def _none(cls, value: Any, info: ValidationInfo) -> Any:
         """Reads "none" as None where that is a choice: TOML has no word for it."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
+        assert info.field_name is not None  # it is only None outside of a model
+        annotation = cls.model_fields[info.field_name].annotation
         return None if value == "none" and NoneType in get_args(annotation) else value
 
 

@@ -109,6 +109,22 @@ def test_a_seeded_request_gives_the_same_alone_and_in_a_crowd(tiny_engine: Polic
     assert counted >= 10_000
 
 
+@pytest.mark.parametrize("new_tokens", [2, 30])
+def test_logprobs_are_right_where_rows_become_equally_long_and_ragged_again(
+    engine: PolicyEngine, new_tokens: int
+) -> None:
+    """A decode step masks nothing where all see all: inside a window (of 6 here) and across its edge."""
+    prompt, shorter = (np.arange(10, 10 + length, dtype=np.int32) for length in (4, 3))
+    long, alike = request_of([prompt], Sampling(max_new_tokens=new_tokens), n=3)
+    ragged, leaver = request_of([shorter], Sampling(max_new_tokens=new_tokens // 2))
+    engine.submit(long)
+    engine.submit(ragged)
+    for tokens, collector in ((prompt, alike), (shorter, leaver)):
+        for entry in collector.result():
+            plain = plain_logprobs(engine.runner.weights, tokens, entry)
+            np.testing.assert_allclose(entry.logprobs, plain, atol=1e-4)
+
+
 def test_samples_of_one_prompt_differ_and_compute_the_prompt_once(
     tiny_engine: PolicyEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

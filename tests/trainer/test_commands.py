@@ -43,15 +43,17 @@ def test_a_stopped_run_says_where_it_goes_on_and_ends_as_interrupted(tmp_path: P
     program = str(Path(sys.executable).with_name("pilothouse"))
     flags = (f"data=['{data}']", f"output='{tmp_path / 'run'}'", "batch_size=1", "epochs=10000")
     arguments = [part for flag in flags for part in ("--set", f"sft.{flag}")]
-    process = subprocess.Popen(
-        [program, "train", "sft", "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text()):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    told = json.loads(process.communicate(timeout=60)[0])
+    command = [program, "train", "sft", "--json", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not (metrics.exists() and metrics.read_text()):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            told = json.loads(process.communicate(timeout=60)[0])
+        finally:
+            process.kill()
     assert process.returncode == Exit.INTERRUPTED
     assert told["state"] == "stopped"
     assert Path(told["checkpoint"]).name == f"step_{told['step']:08}"

@@ -110,10 +110,10 @@ def _attention_inputs(
         joined = layer.qkv[0](states).view(shape)
         if layer.query_norm is None and angles is not None:
             # One turn for query and key: half as many small operations, which a decode step is full of.
-            turning, value = joined.split([spec.heads + spec.kv_heads, spec.kv_heads], 1)
-            query, key = rotate(turning, *angles).split([spec.heads, spec.kv_heads], 1)
+            turning, value = joined.split_with_sizes([spec.heads + spec.kv_heads, spec.kv_heads], 1)
+            query, key = rotate(turning, *angles).split_with_sizes([spec.heads, spec.kv_heads], 1)
             return query, key, value
-        query, key, value = joined.split([spec.heads, spec.kv_heads, spec.kv_heads], 1)
+        query, key, value = joined.split_with_sizes([spec.heads, spec.kv_heads, spec.kv_heads], 1)
     if layer.query_norm is not None and layer.key_norm is not None:
         query, key = layer.query_norm(query), layer.key_norm(key)
     if angles is not None:

@@ -53,7 +53,9 @@ def tables(
 ) -> tuple[Tensor, Tensor]:
     """Returns (cosines, sines) of every position, [max_positions, 1, D] each.
 
-    The first half of the sines is negated, so that ``rotate`` needs no negation of its own. A table, and not
+    The first half of the sines is negated, so that ``rotate`` needs no negation of its own. The halves of a
+    row are equal but for that: twice the memory, 1 KiB a position of 128 dims in float32, for fewer small
+    operations in a decode step. A table, and not
     the functions at the positions of a step: vectorised cosines differ in the last bit with an element's
     place in its array, so that a row would depend on its neighbours.
     """

@@ -48,13 +48,13 @@ class Norm:
     offset: float = 0.0
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Returns the normalised inputs, same shape; the gradient keeps nothing but the inputs."""
-        return lean(self._normalise, inputs)
-
-    def _normalise(self, inputs: Tensor) -> Tensor:
-        weight = self.weight + self.offset if self.offset else self.weight
+        """Returns the normalised inputs, same shape; an RMS norm is computed again where gradients are."""
         if self.bias is not None:
-            return F.layer_norm(inputs, weight.shape, weight, self.bias, self.eps)
+            return F.layer_norm(inputs, self.weight.shape, self.weight, self.bias, self.eps)
+        return lean(self._root_mean_square, inputs)
+
+    def _root_mean_square(self, inputs: Tensor) -> Tensor:
+        weight = self.weight + self.offset if self.offset else self.weight
         return F.rms_norm(inputs, weight.shape, weight, self.eps)
 
 

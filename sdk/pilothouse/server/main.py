@@ -57,8 +57,8 @@ def serve_main(
 
 async def _serve(build: Build[ConfigT], config: ConfigT) -> None:
     async with build(config) as servers:
-        # What start-up has made stays to the end. A full collection would go through all of it, with torch
-        # in 170 ms, between two tokens.
+        # What start-up has made stays to the end. A full collection would walk all of it between two tokens:
+        # 170 ms where torch is loaded.
         gc.collect()
         gc.freeze()
         try:

@@ -110,7 +110,7 @@ class Prompt:
     """Kept from the first completion's start to the last one's."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Sequence:
     """One completion, waiting or running."""
 

@@ -105,11 +105,9 @@ class Sampler:
     def __init__(self, rows: int, vocabulary_size: int, device: torch.device) -> None:
         blocks = -(-vocabulary_size // BLOCK)
         self._vocabulary_size = vocabulary_size
-        self._weights = torch.zeros(
-            rows, blocks, BLOCK, device=device
-        )  # the tail past the vocabulary stays 0
+        # The tail past the vocabulary stays 0.
+        self._weights = torch.zeros(rows, blocks, BLOCK, device=device)
         self._times = np.empty((rows, blocks + BLOCK))
-        self._rows = torch.arange(rows, device=device)
         self._device = device
         self._plans: tuple[list[Row], _Plan] | None = None
 
@@ -137,11 +135,10 @@ class Sampler:
             for index in plan.special:
                 _restrict(rows[index], logits[index], flat[index])
             sums[plan.special] = weights[plan.special].sum(-1).double()
-        indices = self._rows[: len(rows)]
-        tokens = _race(weights, sums, torch.from_numpy(times).to(self._device), indices)
+        tokens = _race(weights, sums, torch.from_numpy(times).to(self._device))
         if plan.greedy is not None:
             tokens = torch.where(plan.greedy, logits.argmax(1), tokens)
-        logprobs = logits[indices, tokens] - log_totals
+        logprobs = logits.gather(1, tokens[:, None])[:, 0] - log_totals
         values = logprobs.float().tolist()
         return Drawn(tokens, tokens.tolist(), values, [math.isfinite(value) for value in values])
 
@@ -216,19 +213,19 @@ def _nucleus_floor(weights: Tensor, share: float) -> Tensor:
     return largest[max(inside, 1) - 1]
 
 
-def _race(weights: Tensor, sums: Tensor, times: Tensor, rows: Tensor) -> Tensor:
+def _race(weights: Tensor, sums: Tensor, times: Tensor) -> Tensor:
     """Returns who arrives first in every row, a block and then a token of it.
 
     Args:
         weights: [B, blocks, BLOCK] float32, not normalised.
         sums: [B, blocks] float64, of the weights of every block.
         times: [B, blocks + BLOCK] float64, exponential.
-        rows: [B] int64, from 0 to B - 1.
 
     Returns:
         [B] int64 token ids; a token of weight 0 never arrives.
     """
     times = times.clamp(min=torch.finfo(times.dtype).tiny)  # 0 / 0 would arrive first
     block = (times[:, :-BLOCK] / sums).argmin(1)
+    rows = torch.arange(len(weights), device=weights.device)
     within = weights[rows, block].double()  # [B, BLOCK]
     return block * BLOCK + (times[:, -BLOCK:] / within).argmin(1)

@@ -58,13 +58,13 @@ class Scheduler:
             prompt = Prompt(tokens, waiting=request.n)
             for sample in range(request.n):
                 sequence = Sequence(
-                    request,
-                    prompt,
-                    index,
-                    sample,
-                    request.sampling,
-                    WaitingTimes(seed, sample),
-                    request.stop() if request.stop else None,
+                    request=request,
+                    prompt=prompt,
+                    prompt_index=index,
+                    sample_index=sample,
+                    sampling=request.sampling,
+                    waiting_times=WaitingTimes(seed, sample),
+                    stop=request.stop() if request.stop else None,
                 )
                 self._waiting.append(sequence)
 

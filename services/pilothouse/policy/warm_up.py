@@ -23,7 +23,14 @@ def warm_up(runner: ModelRunner) -> Generator[None, None, None]:
     prompt = np.zeros(min(_PROMPT_TOKENS, runner.positions - 1), np.int32)
     request = Request(prompts=(prompt,), seeds=(0,), sampling=Sampling(), listener=lambda update: None)
     sequence = Sequence(
-        request, Prompt(prompt, waiting=0), 0, 0, request.sampling, WaitingTimes(0, 0), None, slot=0
+        request=request,
+        prompt=Prompt(prompt, waiting=0),
+        prompt_index=0,
+        sample_index=0,
+        sampling=request.sampling,
+        waiting_times=WaitingTimes(0, 0),
+        stop=None,
+        slot=0,
     )
     drawn = runner.start([sequence])
     yield

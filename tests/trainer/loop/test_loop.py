@@ -290,6 +290,19 @@ def test_a_stop_between_steps_saves_and_resumes_without_repeating(
     assert learned(tmp_path / "unbroken") == learned(tmp_path / "broken")
 
 
+def test_a_stop_in_the_last_step_is_heard_and_the_next_call_finishes(
+    ready: Any, config: Any, watcher: Any
+) -> None:
+    with ready(config(total_steps=2)) as (loop, control):
+        watcher.after[2] = lambda: control.request_stop() and None
+        result = loop.run()
+        assert (result.state, result.step) == ("stopped", 2)
+    watcher.after.clear()
+    with ready(config(total_steps=2)) as (loop, _control):
+        result = loop.run()
+        assert (result.state, result.step) == ("finished", 2)
+
+
 def test_a_run_directory_is_not_overwritten_without_resume(ready: Any, config: Any) -> None:
     finish(ready, config())
     with pytest.raises(ConfigError, match="holds a run"):

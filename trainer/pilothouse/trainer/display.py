@@ -89,10 +89,6 @@ class Display:
 def one_line(title: str, names: Sequence[str] = ()) -> Iterator[Line]:
     """Shows a job of one stage, and its log, on standard error: standard output stays for results."""
     display = Display(Console(stderr=True))
-    try:
-        # sys.stderr is asked for inside: while bars are drawn it writes above them.
-        with display.live(), display.stage(title, names) as line, log_to(sys.stderr):
-            yield line
-    except KeyboardInterrupt:
-        display.note("Stopped. A checkpoint was saved: the same command goes on from there.")
-        raise
+    # sys.stderr is asked for inside: while bars are drawn it writes above them.
+    with display.live(), display.stage(title, names) as line, log_to(sys.stderr):
+        yield line

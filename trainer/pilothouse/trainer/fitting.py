@@ -109,7 +109,7 @@ class Fit:
     def _step(self, step: int) -> Metrics:
         rows = self._rows(step)
         metrics = self._task.backward(rows)
-        norm = self._optimiser.apply(step, what=self._task.name, ranks=OneRank())
+        norm = self._optimiser.apply(step, section=f"{self._task.name}.optimiser", ranks=OneRank())
         self._tokens += sum(self._task.lengths[row] for row in rows)
         return metrics | {
             "grad_norm": norm,
@@ -229,7 +229,7 @@ def require_data(config: FitConfig, section: str) -> None:
     """
     if not config.data:
         raise ConfigError(
-            f'{section}.data names no file; set it, for example --set {section}.data=["data.jsonl"]'
+            f"{section}.data names no file; set it, for example --set '{section}.data=[\"data.jsonl\"]'"
         )
 
 

@@ -173,7 +173,7 @@ class PpoLoop:
             self._rescue(error)
             raise
         folder, step = self._settle("ended")
-        finished = step >= total
+        finished = step >= total and not self._control.stopping
         if finished:
             self._crew.publisher.publish()  # the policy goes on with what was learned last
             self._show_version()

@@ -36,8 +36,8 @@ class Sources:
         if batch.reward_version != self.reward_version:
             raise VersionMixError(
                 f"scores are of reward model {batch.reward_version!r}, this run learns from "
-                f"{self.reward_version!r}; "
-                "restore that model, or start a new run from the last checkpoint's policy"
+                f"{self.reward_version!r}; restore that model, or start a new run from the last checkpoint's "
+                "policy"
             )
         if batch.reference_digest != self.reference_digest:
             raise VersionMixError(
@@ -59,16 +59,15 @@ def check_versions(batch: RolloutBatch, *, epoch: int, version: int, max_stalene
         )
     if (batch.versions > version).any():
         raise VersionMixError(
-            f"tokens are of version {int(batch.versions.max())}, the trainer is at {version}; push its "
-            "weights first"
+            f"tokens are of version {int(batch.versions.max())}, the trainer is at {version}; push its weights "
+            "first"
         )
     staleness = batch.staleness(version)
     if staleness.max() > max_staleness:
         row = int(staleness.argmax())
         raise VersionMixError(
             f"sample {batch.sample_ids[row]} is {int(staleness[row])} versions old, the limit is "
-            f"{max_staleness}; "
-            "drop it before the step or raise ppo.max_staleness"
+            f"{max_staleness}; drop it before the step or raise ppo.max_staleness"
         )
 
 
@@ -81,10 +80,8 @@ def check_gap(config: GateConfig, mean_nats: float, max_nats: float) -> None:
     if not (mean_nats <= config.logprob_gap_mean_nats and max_nats <= config.logprob_gap_max_nats):
         raise LogprobGapError(
             f"engine and trainer disagree by {mean_nats:.2g} nats in the mean and {max_nats:.2g} at most, "
-            "limits are "
-            f"{config.logprob_gap_mean_nats:g} and {config.logprob_gap_max_nats:g}; check that both hold "
-            "the same "
-            "weights, temperature and dtype, or raise ppo.gates.logprob_gap_*"
+            f"limits are {config.logprob_gap_mean_nats:g} and {config.logprob_gap_max_nats:g}; check that both "
+            "hold the same weights, temperature and dtype, or raise ppo.gates.logprob_gap_*"
         )
 
 
@@ -102,24 +99,26 @@ def check_first_ratio(config: GateConfig, max_distance: float, clip_share: float
     if not (max_distance <= config.ratio_tolerance and clip_share == 0):
         raise RatioGateError(
             f"the first minibatch of an on-policy batch has ratio 1 +- {max_distance:.2g} and clip share "
-            f"{clip_share:.2g}, expected 1 +- {config.ratio_tolerance:g} and 0; if the engine computes in "
-            "another "
-            "dtype set ppo.proximal = 'recompute', else engine and trainer hold different weights or "
-            "temperatures"
+            f"{clip_share:.2g}, expected 1 +- {config.ratio_tolerance:g} and 0; if the engine computes in another "
+            "dtype set ppo.proximal = 'recompute', else engine and trainer hold different weights or temperatures"
         )
 
 
-def check_finite_loss(value: float, what: str, step: int) -> None:
+def check_finite_loss(value: float, section: str, step: int) -> None:
     """Demands a finite loss.
+
+    Args:
+        value: The loss.
+        section: Of the configuration, whose learning rate decides it.
+        step: PPO step, from 0.
 
     Raises:
         NonFiniteLossError: It is NaN or infinite.
     """
     if not np.isfinite(value):
         raise NonFiniteLossError(
-            f"{what} loss is {value} at step {step}; lower {what}.learning_rate or clip the scores, and "
-            "resume from "
-            "the last checkpoint"
+            f"the loss of {section} is {value} at step {step}; lower {section}.learning_rate or set "
+            "ppo.scores.clip, and resume from the last checkpoint"
         )
 
 
@@ -151,13 +150,12 @@ class KlGate:
         if budget is not None and mean > budget:
             raise KlBudgetError(
                 f"KL per response was {mean:.1f} nats over the last {len(window)} steps, the budget is "
-                f"{budget:g}; "
-                "raise ppo.kl.beta or set ppo.kl.adaptive, or lower the learning rate"
+                f"{budget:g}; raise ppo.kl.beta, set ppo.kl.adaptive or lower ppo.policy.learning_rate"
             )
         negative = list(self.recent)[-self.config.negative_kl_steps :]
         if len(negative) == self.config.negative_kl_steps and max(negative) < -self.config.negative_kl_nats:
             raise LogprobGapError(
                 f"KL per response has been below zero for {len(negative)} steps: log-probs are wrong or "
-                "sampling is "
-                "biased; compare engine, trainer and reference on the same tokens (`pilothouse logprobs`)"
+                "sampling is biased; compare engine, trainer and reference on the same tokens "
+                "(`pilothouse logprobs`)"
             )

@@ -50,12 +50,12 @@ class Optimiser:
             fused=True,
         )
 
-    def apply(self, step: int, *, what: str, ranks: Ranks) -> float:
+    def apply(self, step: int, *, section: str, ranks: Ranks) -> float:
         """Moves the parameters by their gradients and drops the gradients.
 
         Args:
             step: PPO step, from 0; decides the learning rate.
-            what: The network's name, for the message.
+            section: Of the configuration, whose learning rate decides; for the message.
             ranks: Who shares the batch; gradients are summed over them.
 
         Returns:
@@ -71,8 +71,8 @@ class Optimiser:
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"{what} gradient norm is {norm} at step {step}; lower {what}.learning_rate, check the "
-                "scores, and resume from the last checkpoint"
+                f"the gradient norm of {section} is {norm} at step {step}; lower {section}.learning_rate, check "
+                "the data and the scores, and resume from the last checkpoint"
             )
         limit = self.config.max_gradient_norm
         if limit is not None and norm > limit:

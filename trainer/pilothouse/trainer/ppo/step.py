@@ -120,11 +120,12 @@ class PpoLearner:
         )
         episodes, kl_nats = self._measure_kl(proximal, rollout)
         for epoch in range(config.epochs):
-            for part, rows in enumerate(minibatches(self.shuffles, len(batch), config.minibatches)):
+            parts = minibatches(self.shuffles, len(batch), config.minibatches)
+            for part, rows in enumerate(parts):
                 tokens = float(ranks.sum(rollout.lengths[rows].sum()))
                 self._update_value(experience, rows, tokens, tally)
                 if self.updates >= config.critic_warmup_steps:
-                    text = pretraining[part :: config.minibatches]
+                    text = pretraining[part :: len(parts)]
                     fresh = rollout if epoch == part == 0 else None
                     self._update_policy(experience, rows, tokens, text, fresh, tally)
 
@@ -154,10 +155,14 @@ class PpoLearner:
         self.value.begin(batch)
         return Rollout.of(batch, self.updates, self.ranks, self.policy.device)
 
+    def _trusts_engine(self, rollout: Rollout) -> bool:
+        """Whether ratios start from the engine's log-probs."""
+        mode = self.config.proximal
+        return mode == "behaviour" or (mode == "auto" and rollout.on_policy)
+
     def _proximal_logprobs(self, rollout: Rollout, tally: Tally) -> Tensor:
         """Returns [R] nats that ratios start from: the engine's where they will do, else the trainer's."""
-        mode = self.config.proximal
-        if mode == "behaviour" or (mode == "auto" and rollout.on_policy):
+        if self._trusts_engine(rollout):
             return rollout.behaviour
         proximal = self.policy.all_logprobs()
         fresh = rollout.fresh_tokens
@@ -173,8 +178,8 @@ class PpoLearner:
 
     def _update_value(self, experience: Experience, rows: list[int], tokens: float, tally: Tally) -> None:
         loss = self.value.accumulate(experience, rows, tokens=tokens, tally=tally)
-        check_finite_loss(float(self.ranks.sum(loss)), "value", self.updates)
-        norm = self.value.optimiser.apply(self.updates, what="value", ranks=self.ranks)
+        check_finite_loss(float(self.ranks.sum(loss)), "ppo.value", self.updates)
+        norm = self.value.optimiser.apply(self.updates, section="ppo.value", ranks=self.ranks)
         tally.add("value/gradient_norm", torch.tensor(norm))
 
     def _update_policy(
@@ -189,20 +194,20 @@ class PpoLearner:
         """Takes one optimiser step; ``fresh`` is the rollout in its first minibatch, where gates look."""
         beta = self.kl.in_loss
         seen = self.policy.accumulate(experience, rows, tokens=tokens, beta=beta, tally=tally)
-        check_finite_loss(float(self.ranks.sum(seen.loss)), "policy", self.updates)
+        check_finite_loss(float(self.ranks.sum(seen.loss)), "ppo.policy", self.updates)
         if fresh is not None:
             self._check_first_minibatch(experience, seen.places, seen.logprobs, fresh, tally)
         if self.config.pretraining_coefficient and len(text):
             predicted = torch.tensor(sum(len(row) - 1 for row in text))
             self.policy.accumulate_text(text, tokens=float(self.ranks.sum(predicted)), tally=tally)
-        norm = self.policy.optimiser.apply(self.updates, what="policy", ranks=self.ranks)
+        norm = self.policy.optimiser.apply(self.updates, section="ppo.policy", ranks=self.ranks)
         self.policy.update_average()
         tally.add("policy/gradient_norm", torch.tensor(norm))
 
     def _check_first_minibatch(
         self, experience: Experience, places: Tensor, logprobs: Tensor, rollout: Rollout, tally: Tally
     ) -> None:
-        if experience.proximal is rollout.behaviour:
+        if self._trusts_engine(rollout):  # else the gap was measured before the step
             fresh = rollout.fresh_tokens[places]
             self._check_gap(logprobs[fresh], rollout.behaviour[places][fresh], tally)
         if rollout.on_policy:

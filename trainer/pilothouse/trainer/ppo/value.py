@@ -54,6 +54,7 @@ class Value:
         update.
         """
         micro = micro_batches(range(len(self._batch)), self._lengths, self._config.micro_batch_tokens)
+        # The value update comes first in a step: nothing moves these weights in between.
         hold = len(micro) == self._config.epochs == self._config.minibatches == 1
         with torch.set_grad_enabled(hold):
             parts = [(rows, self.values(rows)) for rows in micro]
