@@ -10,9 +10,11 @@ import structlog
 from typer.testing import CliRunner
 
 from pilothouse.cli.exits import Exit
+from pilothouse.config import Config, load
 from pilothouse.errors import ConfigError
 from pilothouse.models.reward_files import read_manifest
 from pilothouse.trainer.commands import train
+from pilothouse.trainer.config import PpoRunConfig, RewardModelConfig, SftConfig
 from pilothouse.trainer.display import one_line
 
 runner = CliRunner()
@@ -91,3 +93,17 @@ def test_a_misspelt_key_is_an_error_with_a_suggestion() -> None:
 def test_a_misspelt_section_is_an_error_too() -> None:
     with pytest.raises(ConfigError, match="unknown section 'stf'"):
         runner.invoke(train, ["sft", "--set", "stf.seed=3"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        (PpoRunConfig, "ppo.policy"),
+        (PpoRunConfig, "ppo.value"),
+        (SftConfig, "sft.optimiser"),
+        (RewardModelConfig, "reward_model.optimiser"),
+    ],
+)
+def test_a_learning_rate_that_messages_name_is_a_setting(schema: type[Config], name: str) -> None:
+    section = name.partition(".")[0]
+    assert load(schema, section, overrides=[f"{name}.learning_rate=1e-7"]) != load(schema, section)

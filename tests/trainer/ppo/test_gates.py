@@ -80,8 +80,8 @@ def test_a_non_finite_gradient_leaves_the_parameters_alone(world: Any) -> None:
     before = weights_of(learner)
     for parameter in learner.policy.optimiser.parameters.values():
         parameter.grad = parameter.detach() * float("inf")
-    with pytest.raises(NonFiniteLossError, match=r"lower policy\.learning_rate"):
-        learner.policy.optimiser.apply(0, what="policy", ranks=learner.ranks)
+    with pytest.raises(NonFiniteLossError, match=r"lower ppo\.policy\.learning_rate"):
+        learner.policy.optimiser.apply(0, section="ppo.policy", ranks=learner.ranks)
     assert unmoved(learner, before)
 
 

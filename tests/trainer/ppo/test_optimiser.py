@@ -21,7 +21,7 @@ def test_checklist_39_adam_has_epsilon_1e_5_beside_the_root() -> None:
     expected, m, v = np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3)
     for step, gradient in enumerate(([1e-5, 0.5, -2.0], [3e-5, -0.1, 1.0], [0.0, 0.2, 0.3]), start=1):
         parameter.grad = torch.tensor(gradient)
-        optimiser.apply(step - 1, what="policy", ranks=OneRank())
+        optimiser.apply(step - 1, section="ppo.policy", ranks=OneRank())
         m, v = 0.9 * m + 0.1 * np.array(gradient), 0.999 * v + 0.001 * np.square(gradient)
         expected -= 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-5)
         np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-5)
@@ -51,7 +51,7 @@ def test_checklist_41_gradients_are_scaled_to_norm_one() -> None:
         assert config.max_gradient_norm == 1.0
         optimiser = Optimiser(config, {"a": first, "b": second}, total_steps=1)
         first.grad, second.grad = torch.tensor([3.0, 0.0]) * scale, torch.tensor([4.0]) * scale
-        norm = optimiser.apply(0, what="policy", ranks=OneRank())
+        norm = optimiser.apply(0, section="ppo.policy", ranks=OneRank())
         assert norm == pytest.approx(5.0 * scale)
         return torch.cat([first.detach(), second.detach()]) * 1e3  # so large an epsilon makes the step -grad
 
@@ -63,7 +63,7 @@ def test_gradients_are_gone_after_a_step() -> None:
     parameter = Parameter(torch.ones(2))
     optimiser = Optimiser(OptimiserConfig(), {"p": parameter}, total_steps=1)
     parameter.grad = torch.ones(2)
-    optimiser.apply(0, what="policy", ranks=OneRank())
+    optimiser.apply(0, section="ppo.policy", ranks=OneRank())
     assert parameter.grad is None
 
 
@@ -71,7 +71,7 @@ def test_a_state_with_a_missing_or_misshapen_moment_is_refused() -> None:
     parameter = Parameter(torch.ones(2))
     optimiser = Optimiser(OptimiserConfig(), {"p": parameter}, total_steps=1)
     parameter.grad = torch.ones(2)
-    optimiser.apply(0, what="policy", ranks=OneRank())
+    optimiser.apply(0, section="ppo.policy", ranks=OneRank())
     state = optimiser.state()
     with pytest.raises(CorruptCheckpointError, match="has not shape"):
         optimiser.load_state(state | {"exp_avg.p": torch.ones(3)})

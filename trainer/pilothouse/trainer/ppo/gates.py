@@ -59,8 +59,8 @@ def check_versions(batch: RolloutBatch, *, epoch: int, version: int, max_stalene
         )
     if (batch.versions > version).any():
         raise VersionMixError(
-            f"tokens are of version {int(batch.versions.max())}, the trainer is at {version}; push its weights "
-            "first"
+            f"tokens are of version {int(batch.versions.max())}, the trainer is at {version}; push its "
+            "weights first"
         )
     staleness = batch.staleness(version)
     if staleness.max() > max_staleness:
@@ -80,8 +80,8 @@ def check_gap(config: GateConfig, mean_nats: float, max_nats: float) -> None:
     if not (mean_nats <= config.logprob_gap_mean_nats and max_nats <= config.logprob_gap_max_nats):
         raise LogprobGapError(
             f"engine and trainer disagree by {mean_nats:.2g} nats in the mean and {max_nats:.2g} at most, "
-            f"limits are {config.logprob_gap_mean_nats:g} and {config.logprob_gap_max_nats:g}; check that both "
-            "hold the same weights, temperature and dtype, or raise ppo.gates.logprob_gap_*"
+            f"limits are {config.logprob_gap_mean_nats:g} and {config.logprob_gap_max_nats:g}; check that "
+            "both hold the same weights, temperature and dtype, or raise ppo.gates.logprob_gap_*"
         )
 
 
@@ -99,8 +99,9 @@ def check_first_ratio(config: GateConfig, max_distance: float, clip_share: float
     if not (max_distance <= config.ratio_tolerance and clip_share == 0):
         raise RatioGateError(
             f"the first minibatch of an on-policy batch has ratio 1 +- {max_distance:.2g} and clip share "
-            f"{clip_share:.2g}, expected 1 +- {config.ratio_tolerance:g} and 0; if the engine computes in another "
-            "dtype set ppo.proximal = 'recompute', else engine and trainer hold different weights or temperatures"
+            f"{clip_share:.2g}, expected 1 +- {config.ratio_tolerance:g} and 0; if the engine computes in "
+            "another dtype set ppo.proximal = 'recompute', else engine and trainer hold different weights or "
+            "temperatures"
         )
 
 

@@ -71,8 +71,8 @@ class Optimiser:
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"the gradient norm of {section} is {norm} at step {step}; lower {section}.learning_rate, check "
-                "the data and the scores, and resume from the last checkpoint"
+                f"the gradient norm of {section} is {norm} at step {step}; lower {section}.learning_rate, "
+                "check the data and the scores, and resume from the last checkpoint"
             )
         limit = self.config.max_gradient_norm
         if limit is not None and norm > limit:

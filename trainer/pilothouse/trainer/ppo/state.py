@@ -93,8 +93,8 @@ def _copy(prefix: str, tensors: Mapping[str, Tensor], targets: Mapping[str, Tens
         if source is None or source.shape != target.shape:
             found = "is missing" if source is None else f"has shape {tuple(source.shape)}"
             raise CorruptCheckpointError(
-                f"{prefix}.{name} {found}, expected {tuple(target.shape)}; resume with the models and settings "
-                "the checkpoint was made with"
+                f"{prefix}.{name} {found}, expected {tuple(target.shape)}; resume with the models and "
+                "settings the checkpoint was made with"
             )
         target.copy_(source)
 
