@@ -5,7 +5,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 
@@ -52,15 +51,17 @@ class GemmFloor:
         """Takes the (in, out) shape of every Linear of the model, the head last."""
         plain = [Linear((torch.randn(inputs, outputs) * 0.02).t()) for inputs, outputs in shapes]
         self._layouts: list[list[Linear]] = [plain, [PanelLinear.of(linear) for linear in plain]]
-        self.step_seconds = cache(self._step_seconds)
+        self._seconds: dict[int, float] = {}
 
     def decode_seconds(self, response_lengths: Sequence[int]) -> float:
         """Returns the floor for sampling all responses together, each leaving the batch at its own length."""
         lengths = sorted(response_lengths)
         rows_per_step = Counter(sum(length > step for length in lengths) for step in range(lengths[-1]))
-        return sum(steps * self.step_seconds(rows) for rows, steps in rows_per_step.items())
+        for rows in rows_per_step.keys() - self._seconds.keys():
+            self._seconds[rows] = self._measure(rows)
+        return sum(steps * self._seconds[rows] for rows, steps in rows_per_step.items())
 
-    def _step_seconds(self, rows: int) -> float:
+    def _measure(self, rows: int) -> float:
         inputs = {
             width: torch.randn(rows, width) for width in {part.weight.shape[1] for part in self._layouts[0]}
         }

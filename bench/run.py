@@ -52,10 +52,12 @@ def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:
     if {"generate", "push"} & set(parts):
         with Worker("bench.ours.policy", folder) as ours:
             if "generate" in parts:
+                floor = GemmFloor(linear_shapes(576, 192, 1536, 30, 49_152))
                 with Worker("bench.peers.transformers_generate", folder, python=PEER_PYTHON) as peer:
                     for case in GENERATION:
                         # A run of one request is short, so that every disturbance shows.
-                        yield generation(ours, peer, *case, 3 * pairs if case[0] == 1 else pairs)
+                        yield generation(ours, peer, floor, *case, 3 * pairs if case[0] == 1 else pairs)
+                del floor  # a gigabyte
             if "push" in parts:
                 yield push(ours, pairs)
                 yield gap(ours)
@@ -64,7 +66,9 @@ def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:
             yield from ppo(folder, profile, goal, max(3, pairs - 2))
 
 
-def generation(ours: Worker, peer: Worker, count: int, ragged: bool, goal: float | None, pairs: int) -> Row:
+def generation(
+    ours: Worker, peer: Worker, floor: GemmFloor, count: int, ragged: bool, goal: float | None, pairs: int
+) -> Row:
     """Useful tokens per second, sampling at temperature 1, end-of-sequence off."""
     name = f"generate-{count}-{'ragged' if ragged else 'equal'}"
     console.print(f"[dim]{name}[/dim]")
@@ -76,14 +80,13 @@ def generation(ours: Worker, peer: Worker, count: int, ragged: bool, goal: float
         lambda: ours.call("run", **case)["seconds"], lambda: peer.call("run", **case)["seconds"], pairs=pairs
     )
     ratio, interval = speedup(our_seconds, peer_seconds)
-    floor = GemmFloor(linear_shapes(576, 192, 1536, 30, 49_152)).decode_seconds(work.response_lengths)
     tokens = work.response_tokens
     return Row(
         id=name,
         unit="tokens/s",
         ours=tokens / statistics.median(our_seconds),
         peer=tokens / statistics.median(peer_seconds),
-        limit=tokens / floor,
+        limit=tokens / floor.decode_seconds(work.response_lengths),
         ratio=ratio,
         interval=interval,
         parity=logprob_parity(ours, peer),
