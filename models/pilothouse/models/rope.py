@@ -55,9 +55,9 @@ def tables(
 
     The first half of the sines is negated, so that ``rotate`` needs no negation of its own. The halves of a
     row are equal but for that: twice the memory, 1 KiB a position of 128 dims in float32, for fewer small
-    operations in a decode step. A table, and not
-    the functions at the positions of a step: vectorised cosines differ in the last bit with an element's
-    place in its array, so that a row would depend on its neighbours.
+    operations in a decode step.
+    A table, and not the functions at the positions of a step: vectorised cosines differ in the last bit with
+    an element's place in its array, so that a row would depend on its neighbours.
     """
     with torch.inference_mode(False):  # else tables made while generating could not be used in training
         inverse = torch.tensor(frequencies, dtype=torch.float32)
