@@ -16,19 +16,32 @@ PilothouseError
 ├── ModelNotFoundError (FileNotFoundError)
 ├── UnsafeModelError
 ├── NotFoundError (LookupError)
+│   └── NoTaskError
+├── PermissionDeniedError (PermissionError)
+│   └── RaterBarredError
 ├── PreconditionError
+│   ├── LeaseLostError
+│   ├── AssignmentClosedError
+│   ├── SubmissionConflictError
+│   ├── UndoTooLateError
 │   ├── FencedError
 │   ├── StaleVersionError
 │   ├── ParentMismatchError
 │   ├── IncompletePushError
 │   ├── PushInProgressError
 │   ├── NoPreviousWeightsError
+│   ├── NoCandidateError
+│   ├── CandidateExistsError
+│   ├── TokenizerMismatchError
+│   ├── StaleRewardModelError
+│   ├── NoPreviousRewardModelError
 │   └── RunInUseError
 ├── CorruptDataError
 │   ├── CorruptChunkError
 │   ├── CorruptPushError
 │   └── CorruptCheckpointError
 ├── QueueFullError
+├── StorageFullError
 ├── DrainingError
 ├── UnavailableError (ConnectionError)
 ├── ServiceStartError               embedded mode could not start a service
@@ -137,10 +150,40 @@ class NotFoundError(PilothouseError, LookupError):
     code = grpc.StatusCode.NOT_FOUND
 
 
+class NoTaskError(NotFoundError):
+    """No task is left for this rater."""
+
+
+class PermissionDeniedError(PilothouseError, PermissionError):
+    """The caller may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class RaterBarredError(PermissionDeniedError):
+    """The rater was disabled or excluded."""
+
+
 class PreconditionError(PilothouseError):
     """The server is not in a state in which the call makes sense."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LeaseLostError(PreconditionError):
+    """The lease ran out and another rater has the place."""
+
+
+class AssignmentClosedError(PreconditionError):
+    """The assignment was answered, skipped or given back already."""
+
+
+class SubmissionConflictError(PreconditionError):
+    """The submission's id was used for another content."""
+
+
+class UndoTooLateError(PreconditionError):
+    """The time in which a submission may be taken back is over."""
 
 
 class FencedError(PreconditionError):
@@ -165,6 +208,26 @@ class PushInProgressError(PreconditionError):
 
 class NoPreviousWeightsError(PreconditionError):
     """There is no earlier version to roll back to."""
+
+
+class NoCandidateError(PreconditionError):
+    """No reward model is staged."""
+
+
+class CandidateExistsError(PreconditionError):
+    """Another reward model is staged, or being staged; it must be promoted or dropped first."""
+
+
+class TokenizerMismatchError(PreconditionError):
+    """A candidate reads token ids by another tokenizer than the reward model that serves."""
+
+
+class StaleRewardModelError(PreconditionError):
+    """The reward model that serves, or the candidate, is not the one that the caller means."""
+
+
+class NoPreviousRewardModelError(PreconditionError):
+    """There is no earlier reward model to roll back to."""
 
 
 class RunInUseError(PreconditionError):
@@ -197,6 +260,13 @@ class QueueFullError(PilothouseError):
     def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class StorageFullError(PilothouseError):
+    """The disk is full; nothing was stored."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    retry_after_seconds = 30.0
 
 
 class DrainingError(PilothouseError):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pilothouse.v1 import tensor_pb2 as pilothouse_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apilothouse/v1/reward.proto\x12\rpilothouse.v1\x1a\x1apilothouse/v1/tensor.proto\"/\n\tTextPairs\x12\x0f\n\x07prompts\x18\x01 \x03(\t\x12\x11\n\tresponses\x18\x02 \x03(\t\"m\n\nTokenPairs\x12\x30\n\tsequences\x18\x01 \x01(\x0b\x32\x1d.pilothouse.v1.TokenSequences\x12-\n\x0eprompt_lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"o\n\x0cScoreRequest\x12)\n\x05texts\x18\x01 \x01(\x0b\x32\x18.pilothouse.v1.TextPairsH\x00\x12+\n\x06tokens\x18\x02 \x01(\x0b\x32\x19.pilothouse.v1.TokenPairsH\x00\x42\x07\n\x05\x62\x61tch\"U\n\x0eScoreComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12%\n\x06scores\x18\x03 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"\x81\x01\n\rScoreResponse\x12%\n\x06scores\x18\x01 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12\x16\n\x0ereward_version\x18\x02 \x01(\t\x12\x31\n\ncomponents\x18\x03 \x03(\x0b\x32\x1d.pilothouse.v1.ScoreComponent\"\x17\n\x15GetRewardModelRequest\"\xa3\x01\n\x16GetRewardModelResponse\x12\x16\n\x0ereward_version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tproviders\x18\x03 \x03(\t\x12\x1b\n\x13max_sequence_tokens\x18\x04 \x01(\x05\x12\x16\n\x0emax_batch_rows\x18\x05 \x01(\x05\x12\x18\n\x10tokenizer_digest\x18\x06 \x01(\t2\xb2\x01\n\rRewardService\x12\x42\n\x05Score\x12\x1b.pilothouse.v1.ScoreRequest\x1a\x1c.pilothouse.v1.ScoreResponse\x12]\n\x0eGetRewardModel\x12$.pilothouse.v1.GetRewardModelRequest\x1a%.pilothouse.v1.GetRewardModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apilothouse/v1/reward.proto\x12\rpilothouse.v1\x1a\x1apilothouse/v1/tensor.proto\"/\n\tTextPairs\x12\x0f\n\x07prompts\x18\x01 \x03(\t\x12\x11\n\tresponses\x18\x02 \x03(\t\"m\n\nTokenPairs\x12\x30\n\tsequences\x18\x01 \x01(\x0b\x32\x1d.pilothouse.v1.TokenSequences\x12-\n\x0eprompt_lengths\x18\x02 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"o\n\x0cScoreRequest\x12)\n\x05texts\x18\x01 \x01(\x0b\x32\x18.pilothouse.v1.TextPairsH\x00\x12+\n\x06tokens\x18\x02 \x01(\x0b\x32\x19.pilothouse.v1.TokenPairsH\x00\x42\x07\n\x05\x62\x61tch\"U\n\x0eScoreComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12%\n\x06scores\x18\x03 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"\xae\x01\n\rScoreResponse\x12%\n\x06scores\x18\x01 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\x12\x16\n\x0ereward_version\x18\x02 \x01(\t\x12\x31\n\ncomponents\x18\x03 \x03(\x0b\x32\x1d.pilothouse.v1.ScoreComponent\x12+\n\x0c\x64isagreement\x18\x04 \x01(\x0b\x32\x15.pilothouse.v1.Tensor\"\x17\n\x15GetRewardModelRequest\"\xa3\x01\n\x16GetRewardModelResponse\x12\x16\n\x0ereward_version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tproviders\x18\x03 \x03(\t\x12\x1b\n\x13max_sequence_tokens\x18\x04 \x01(\x05\x12\x16\n\x0emax_batch_rows\x18\x05 \x01(\x05\x12\x18\n\x10tokenizer_digest\x18\x06 \x01(\t2\xb2\x01\n\rRewardService\x12\x42\n\x05Score\x12\x1b.pilothouse.v1.ScoreRequest\x1a\x1c.pilothouse.v1.ScoreResponse\x12]\n\x0eGetRewardModel\x12$.pilothouse.v1.GetRewardModelRequest\x1a%.pilothouse.v1.GetRewardModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,11 +41,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORECOMPONENT']._serialized_start=346
   _globals['_SCORECOMPONENT']._serialized_end=431
   _globals['_SCORERESPONSE']._serialized_start=434
-  _globals['_SCORERESPONSE']._serialized_end=563
-  _globals['_GETREWARDMODELREQUEST']._serialized_start=565
-  _globals['_GETREWARDMODELREQUEST']._serialized_end=588
-  _globals['_GETREWARDMODELRESPONSE']._serialized_start=591
-  _globals['_GETREWARDMODELRESPONSE']._serialized_end=754
-  _globals['_REWARDSERVICE']._serialized_start=757
-  _globals['_REWARDSERVICE']._serialized_end=935
+  _globals['_SCORERESPONSE']._serialized_end=608
+  _globals['_GETREWARDMODELREQUEST']._serialized_start=610
+  _globals['_GETREWARDMODELREQUEST']._serialized_end=633
+  _globals['_GETREWARDMODELRESPONSE']._serialized_start=636
+  _globals['_GETREWARDMODELRESPONSE']._serialized_end=799
+  _globals['_REWARDSERVICE']._serialized_start=802
+  _globals['_REWARDSERVICE']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

@@ -42,14 +42,16 @@ class ScoreComponent(_message.Message):
     def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ..., scores: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("scores", "reward_version", "components")
+    __slots__ = ("scores", "reward_version", "components", "disagreement")
     SCORES_FIELD_NUMBER: _ClassVar[int]
     REWARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
     scores: _tensor_pb2.Tensor
     reward_version: str
     components: _containers.RepeatedCompositeFieldContainer[ScoreComponent]
-    def __init__(self, scores: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., reward_version: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ScoreComponent, _Mapping]]] = ...) -> None: ...
+    disagreement: _tensor_pb2.Tensor
+    def __init__(self, scores: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., reward_version: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ScoreComponent, _Mapping]]] = ..., disagreement: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class GetRewardModelRequest(_message.Message):
     __slots__ = ()

@@ -1,0 +1,18 @@
+"""The audit log: vetoes, exports, invitations, exclusions, erasures."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from pilothouse.feedback.tables import Event
+
+
+def record(
+    session: Session, action: str, *, actor: str = "", target: str = "", detail: str = "", now: float
+) -> None:
+    """Notes what was done. An empty actor is the operator."""
+    session.add(Event(at=now, actor=actor, action=action, target=target, detail=detail))
+
+
+def latest(session: Session, limit: int = 100) -> list[Event]:
+    """Returns the newest events first."""
+    return list(session.scalars(select(Event).order_by(Event.number.desc()).limit(limit)))

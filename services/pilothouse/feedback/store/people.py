@@ -1,0 +1,259 @@
+"""Raters, invitations and logged-in browsers. Secrets are stored as digests only.
+
+Every function runs inside the caller's transaction.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from blake3 import blake3
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session as Transaction
+
+from pilothouse.errors import InvalidRequestError, NotFoundError
+from pilothouse.feedback.store.claims import lock_task
+from pilothouse.feedback.store.events import record
+from pilothouse.feedback.tables import (
+    Assignment,
+    AssignmentState,
+    Invite,
+    Rater,
+    RaterState,
+    Session,
+    Submission,
+    TaskState,
+)
+
+_SEEN_STEP_SECONDS = 30.0
+"""How exactly the last request of a browser is known: not every page view is a write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A rater as the page and the measures know one."""
+
+    id: str
+    name: str
+    """Empty for an erased person."""
+    pseudonym: str
+    admin: bool
+    state: RaterState
+
+
+def add_rater(
+    session: Transaction, *, name: str, admin: bool = False, password_hash: str | None = None, now: float
+) -> str:
+    """Adds a rater and returns the id.
+
+    Raises:
+        InvalidRequestError: The name is taken.
+    """
+    rater = Rater(
+        id=secrets.token_hex(8),
+        name=name,
+        pseudonym=_pseudonym(),
+        password_hash=password_hash,
+        admin=admin,
+        state=RaterState.ACTIVE,
+        created_at=now,
+    )
+    session.add(rater)
+    try:
+        session.flush()
+    except IntegrityError:
+        raise InvalidRequestError(f"the name '{name}' is taken; choose another") from None
+    return rater.id
+
+
+def create_invite(session: Transaction, *, admin: bool, valid_seconds: float, actor: str, now: float) -> str:
+    """Returns the secret of a new invitation; only its digest is kept."""
+    token = secrets.token_urlsafe(24)
+    session.add(
+        Invite(token_digest=digest_of(token), admin=admin, created_at=now, expires_at=now + valid_seconds)
+    )
+    record(session, "invite", actor=actor, detail="admin" if admin else "rater", now=now)
+    return token
+
+
+def valid_invite(session: Transaction, token: str, *, now: float) -> bool:
+    """Returns whether the invitation can still be used."""
+    invite = session.get(Invite, digest_of(token))
+    return invite is not None and invite.used_by is None and invite.expires_at > now
+
+
+def register(session: Transaction, *, token: str, name: str, password_hash: str, now: float) -> str:
+    """Uses an invitation up and returns the new rater's id.
+
+    Raises:
+        NotFoundError: The invitation does not exist, was used or has run out.
+        InvalidRequestError: The name is taken.
+    """
+    invite = session.get(Invite, digest_of(token), with_for_update=True)
+    if invite is None or invite.used_by is not None or invite.expires_at <= now:
+        raise NotFoundError("this invitation does not exist, was used or has run out; ask for a new one")
+    rater = add_rater(session, name=name, admin=invite.admin, password_hash=password_hash, now=now)
+    invite.used_by = rater
+    return rater
+
+
+def credentials(session: Transaction, name: str) -> tuple[Person, str] | None:
+    """Returns a rater who has a password, and its hash; None for any other name."""
+    rater = session.scalar(select(Rater).where(Rater.name == name, Rater.password_hash.is_not(None)))
+    if rater is None or rater.password_hash is None:
+        return None
+    return person(rater), rater.password_hash
+
+
+def open_session(session: Transaction, rater: str, *, now: float) -> str:
+    """Logs a browser in; returns the secret for its cookie."""
+    token = secrets.token_urlsafe(32)
+    session.add(Session(token_digest=digest_of(token), rater_id=rater, created_at=now, seen_at=now))
+    return token
+
+
+def logged_in(
+    session: Transaction, token: str, *, longest_seconds: float, idle_seconds: float, now: float
+) -> Person | None:
+    """Returns who is behind a cookie; None where it is unknown, too old, or its rater may not work."""
+    found = session.get(Session, digest_of(token))
+    if found is None or now - found.created_at > longest_seconds or now - found.seen_at > idle_seconds:
+        return None
+    return person(found.rater) if found.rater.state == RaterState.ACTIVE else None
+
+
+def touch_session(session: Transaction, token: str, *, now: float) -> None:
+    """Notes that a browser was here, if the last note is some time ago."""
+    session.execute(
+        update(Session)
+        .where(Session.token_digest == digest_of(token), Session.seen_at < now - _SEEN_STEP_SECONDS)
+        .values(seen_at=now)
+    )
+
+
+def close_session(session: Transaction, token: str) -> None:
+    """Logs a browser out."""
+    session.execute(delete(Session).where(Session.token_digest == digest_of(token)))
+
+
+def get_person(session: Transaction, rater: str) -> Person:
+    """Returns a rater.
+
+    Raises:
+        NotFoundError: There is none with this id.
+    """
+    return person(_rater(session, rater))
+
+
+def list_people(session: Transaction) -> list[Person]:
+    """Returns all raters, by pseudonym."""
+    return [person(rater) for rater in session.scalars(select(Rater).order_by(Rater.pseudonym))]
+
+
+def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str, now: float) -> None:
+    """Lets a rater in or keeps one out.
+
+    What an excluded rater said counts no more, and the places of it are free again. Letting the rater in
+    again does not undo that for tasks that others have answered since.
+
+    Raises:
+        NotFoundError: There is no such rater.
+    """
+    found = _rater(session, rater)
+    if found.state == state:
+        return
+    if state == RaterState.EXCLUDED:
+        _discount(session, rater)
+    elif found.state == RaterState.EXCLUDED:
+        _count_again(session, rater)
+    found.state = state
+    if state != RaterState.ACTIVE:
+        session.execute(delete(Session).where(Session.rater_id == rater))
+    record(session, f"rater {state}", actor=actor, target=rater, now=now)
+
+
+def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
+    """Forgets a person; returns how many rankings stay, under a new pseudonym that nothing links to the old.
+
+    Raises:
+        NotFoundError: There is no such rater.
+    """
+    found = _rater(session, rater)
+    found.name, found.password_hash, found.admin = None, None, False
+    found.pseudonym = _pseudonym()
+    found.state = RaterState.DISABLED if found.state == RaterState.ACTIVE else found.state
+    session.execute(delete(Session).where(Session.rater_id == rater))
+    session.execute(update(Submission).where(Submission.rater_id == rater).values(comment="", seconds=0.0))
+    record(session, "erase", actor=actor, target=rater, now=now)
+    kept = session.scalar(
+        select(func.count()).where(Submission.rater_id == rater, Submission.kind == "ranking")
+    )
+    return kept or 0
+
+
+def person(rater: Rater) -> Person:
+    """Returns a rater as a plain value."""
+    return Person(
+        id=rater.id,
+        name=rater.name or "",
+        pseudonym=rater.pseudonym,
+        admin=rater.admin,
+        state=RaterState(rater.state),
+    )
+
+
+def digest_of(token: str) -> str:
+    """Returns what is kept of a secret: tokens are random, so that a plain digest suffices."""
+    return blake3(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _rater(session: Transaction, rater: str) -> Rater:
+    found = session.get(Rater, rater, with_for_update={"key_share": True})
+    if found is None:
+        raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
+    return found
+
+
+def _pseudonym() -> str:
+    return f"rater-{secrets.token_hex(4)}"
+
+
+def _discount(session: Transaction, rater: str) -> None:
+    for row in _answers_of(session, rater, counts=True):
+        row.counts = False
+        task = lock_task(session, row.task_number)
+        task.taken -= 1
+        task.answered -= 1
+        if task.state in (TaskState.FULL, TaskState.DONE):
+            task.state = TaskState.OPEN
+    for held in session.scalars(
+        select(Assignment).where(Assignment.rater_id == rater, Assignment.state == AssignmentState.LEASED)
+    ):
+        held.state = AssignmentState.RELEASED
+        task = lock_task(session, held.task_number)
+        task.taken -= 1
+        if task.state == TaskState.FULL:
+            task.state = TaskState.OPEN
+
+
+def _count_again(session: Transaction, rater: str) -> None:
+    for row in _answers_of(session, rater, counts=False):
+        task = lock_task(session, row.task_number)
+        if task.state != TaskState.OPEN:
+            continue
+        row.counts = True
+        task.taken += 1
+        task.answered += 1
+        if not task.is_gold and task.taken >= task.queue.overlap:
+            done = task.answered >= task.queue.overlap
+            task.state = TaskState.DONE if done else TaskState.FULL
+
+
+def _answers_of(session: Transaction, rater: str, *, counts: bool) -> list[Submission]:
+    return list(
+        session.scalars(
+            select(Submission)
+            .where(Submission.rater_id == rater, Submission.counts.is_(counts), Submission.kind != "skip")
+            .order_by(Submission.task_number)  # tasks are locked in one order everywhere
+        )
+    )

@@ -1,0 +1,73 @@
+"""How much was collected, over all and by one rater."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Integer, func, select
+from sqlalchemy.orm import Session
+
+from pilothouse.feedback.tables import Demonstration, Submission, Task, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Counts."""
+
+    rankings: int
+    """That count."""
+    demonstrations: int
+    """Demonstrations and corrections that count."""
+    open_tasks: int
+    """Not answered as often as they should be; gold ones not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnProgress:
+    """What one rater did."""
+
+    today: int
+    """Tasks answered since ``since``."""
+    total: int
+    """Tasks answered."""
+    skipped: int
+
+
+def progress(session: Session, queue: str = "") -> Progress:
+    """Counts what a queue, or all queues, have collected."""
+    ours = [Task.queue_name == queue] if queue else []
+    said = dict(
+        session.execute(
+            select(Submission.kind, func.count())
+            .join(Submission.task)
+            .where(Submission.counts, *ours)
+            .group_by(Submission.kind)
+        )
+        .tuples()
+        .all()
+    )
+    written = session.scalar(
+        select(func.count(Demonstration.id))
+        .join(Demonstration.submission)
+        .join(Submission.task)
+        .where(Submission.counts, *ours)
+    )
+    left = session.scalar(
+        select(func.count()).where(
+            Task.is_gold.is_(False), Task.state.in_((TaskState.OPEN, TaskState.FULL)), *ours
+        )
+    )
+    return Progress(rankings=said.get("ranking", 0), demonstrations=written or 0, open_tasks=left or 0)
+
+
+def own_progress(session: Session, rater: str, *, since: float) -> OwnProgress:
+    """Counts what one rater did; ``since`` is the beginning of today."""
+    rows = session.execute(
+        select(Submission.kind, func.count(), func.sum((Submission.created_at >= since).cast(Integer)))
+        .where(Submission.rater_id == rater)
+        .group_by(Submission.kind)
+    ).all()
+    answered = [(count, today) for kind, count, today in rows if kind != "skip"]
+    return OwnProgress(
+        today=int(sum(today or 0 for _, today in answered)),
+        total=sum(count for count, _ in answered),
+        skipped=sum(count for kind, count, _ in rows if kind == "skip"),
+    )
