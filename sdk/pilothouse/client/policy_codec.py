@@ -191,10 +191,11 @@ def _is_chat(row: Any) -> bool:
 
 
 def _chat(chat: Chat) -> tensor_pb2.Chat:
-    return tensor_pb2.Chat(messages=[_message(message) for message in chat])
+    return tensor_pb2.Chat(messages=[chat_message(message) for message in chat])
 
 
-def _message(message: Message) -> tensor_pb2.ChatMessage:
+def chat_message(message: Message) -> tensor_pb2.ChatMessage:
+    """Returns one turn of a conversation as its message."""
     if isinstance(message, Mapping):
         if set(message) != {"role", "content"}:
             raise InvalidRequestError(f"a message needs the keys role and content, got {sorted(message)}")

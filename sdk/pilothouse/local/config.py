@@ -7,14 +7,14 @@ from pydantic import Field, model_validator
 
 from pilothouse.config import Config
 
-ServiceName = Literal["policy", "reward", "reference"]
+ServiceName = Literal["policy", "reward", "reference", "feedback"]
 
 
 class LocalConfig(Config):
     """Which services run as child processes, and how they are looked after."""
 
     services: tuple[ServiceName, ...] = ("policy", "reward", "reference")
-    """Services to start."""
+    """Services to start; ``feedback`` is the one with the page where people rank."""
     state_dir: Path = Path(".pilothouse")
     """Folder of the state file and the logs of `pilothouse up`; two stacks need two folders."""
     start_timeout_seconds: float = Field(default=300.0, gt=0)

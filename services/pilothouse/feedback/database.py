@@ -129,6 +129,18 @@ class Database:
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             return function(session, *args, **kwargs)
 
+    async def scrub(self) -> None:
+        """Takes what was deleted out of SQLite's files, where its log would keep it for a while.
+
+        PostgreSQL does so by itself, at its next vacuum.
+        """
+        if self.is_sqlite:
+            await self._in_thread(self._scrub_now)
+
+    def _scrub_now(self) -> None:
+        with _understood(), self._writer, self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Ends the threads and the connections."""
         self._threads.shutdown()
@@ -159,7 +171,7 @@ def _sqlite(path: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # transactions begin where we say
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -17,14 +17,14 @@ from pilothouse.feedback.codec import (
     task_messages,
 )
 from pilothouse.feedback.config import FeedbackConfig
+from pilothouse.feedback.data_servicer import DataServicer
 from pilothouse.feedback.database import Database
-from pilothouse.feedback.store import adjustments, claims, people, progress, queues, submissions
+from pilothouse.feedback.measures import Measures
+from pilothouse.feedback.store import adjustments, claims, people, queues, submissions
 from pilothouse.v1 import feedback_pb2 as pb
-from pilothouse.v1 import feedback_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_WATCH_SECONDS = 0.5
 _WEEK_SECONDS = 7 * 86_400
 _LISTED = 1_000
 _LISTED_AT_MOST = 10_000
@@ -34,15 +34,16 @@ _ADJUSTMENTS = {
 }
 
 
-class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
+class FeedbackServicer(DataServicer):
     """Queues, tasks, raters and what they say. Catches no errors."""
 
     def __init__(
         self,
         database: Database,
         config: FeedbackConfig,
+        measures: Measures,
         *,
-        address: Callable[[], str],
+        invite_url: Callable[[str], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Serves ``database``.
@@ -50,13 +51,12 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         Args:
             database: Migrated.
             config: Limits and defaults.
-            address: Returns the address of the page, once it is known; empty without one.
+            measures: Of the same database.
+            invite_url: Returns the page that takes an invitation's token; empty without a page.
             clock: Present time, seconds since 1970-01-01 UTC.
         """
-        self._database = database
-        self._config = config
-        self._address = address
-        self._now = clock
+        super().__init__(database, config, measures, clock)
+        self._invite_url = invite_url
         self._decode = Decoder(config.max_text_characters)
 
     async def PutQueue(self, request: pb.PutQueueRequest, context: Context) -> pb.PutQueueResponse:  # noqa: D102
@@ -174,8 +174,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
             actor="",
             now=self._now(),
         )
-        address = self._address()
-        return pb.CreateInviteResponse(token=token, url=f"{address}/invite#{token}" if address else "")
+        return pb.CreateInviteResponse(token=token, url=self._invite_url(token))
 
     async def SetRaterState(  # noqa: D102
         self, request: pb.SetRaterStateRequest, context: Context
@@ -188,17 +187,5 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
 
     async def EraseRater(self, request: pb.EraseRaterRequest, context: Context) -> pb.EraseRaterResponse:  # noqa: D102
         kept = await self._database.write(people.erase, request.rater, actor="", now=self._now())
+        await self._database.scrub()
         return pb.EraseRaterResponse(kept_rankings=kept)
-
-    async def WatchFeedback(  # noqa: D102
-        self, request: pb.WatchFeedbackRequest, context: Context
-    ) -> AsyncIterator[pb.WatchFeedbackResponse]:
-        told = None
-        while True:
-            now = await self._database.read(progress.progress, request.queue)
-            if now != told:
-                told = now
-                yield pb.WatchFeedbackResponse(
-                    rankings=now.rankings, demonstrations=now.demonstrations, open_tasks=now.open_tasks
-                )
-            await asyncio.sleep(_WATCH_SECONDS)

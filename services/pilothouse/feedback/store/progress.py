@@ -71,3 +71,16 @@ def own_progress(session: Session, rater: str, *, since: float) -> OwnProgress:
         total=sum(count for count, _ in answered),
         skipped=sum(count for kind, count, _ in rows if kind == "skip"),
     )
+
+
+def skips_by_rater(session: Session, queue: str = "") -> dict[str, int]:
+    """Counts the skips of every rater who skipped."""
+    rows = (
+        select(Submission.rater_id, func.count())
+        .join(Submission.task)
+        .where(Submission.kind == "skip")
+        .group_by(Submission.rater_id)
+    )
+    if queue:
+        rows = rows.where(Task.queue_name == queue)
+    return dict(session.execute(rows).tuples().all())

@@ -1,6 +1,7 @@
 """Queues and their tasks. Every function runs inside the caller's transaction."""
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -135,15 +136,14 @@ def list_queues(session: Session, *, now: float) -> list[QueueCounts]:
         .tuples()
         .all()
     )
-    said: dict[tuple[str, bool], int] = {
-        (name, skip): count
-        for name, skip, count in session.execute(
-            select(Task.queue_name, Submission.kind == "skip", func.count())
-            .join(Task, Submission.task_number == Task.number)
-            .where(Submission.counts)
-            .group_by(Task.queue_name, Submission.kind == "skip")
-        )
-    }
+    said: Counter[tuple[str, bool]] = Counter()
+    for name, kind, count in session.execute(
+        select(Task.queue_name, Submission.kind, func.count())
+        .join(Task, Submission.task_number == Task.number)
+        .where(Submission.counts)
+        .group_by(Task.queue_name, Submission.kind)
+    ):
+        said[name, kind == "skip"] += count
 
     def counted(name: str, gold: bool, *states: TaskState) -> int:
         return sum(tasks.get((name, gold, state), 0) for state in states)
@@ -155,8 +155,8 @@ def list_queues(session: Session, *, now: float) -> list[QueueCounts]:
             done_tasks=counted(queue.name, False, TaskState.DONE),
             gold_tasks=counted(queue.name, True, *TaskState),
             leased=leases.get(queue.name, 0),
-            submissions=said.get((queue.name, False), 0),
-            skips=said.get((queue.name, True), 0),
+            submissions=said[queue.name, False],
+            skips=said[queue.name, True],
         )
         for queue in session.scalars(select(Queue).order_by(Queue.name))
     ]
@@ -185,11 +185,13 @@ def add_tasks(session: Session, queue_name: str, tasks: Sequence[TaskRecord], *,
     queue = get_queue(session, queue_name)
     for task in tasks:
         _check_kind(task, Kind(queue.kind))
-    known = _known(session, Task.id, [task.id for task in tasks])
+    existing = known(session, Task.id, [task.id for task in tasks])
     prompts = {prompt_id(task.prompt): task.prompt for task in tasks}
-    vetoed = _known(session, Prompt.id, list(prompts), Prompt.vetoed)
-    new = {task.id: task for task in tasks if task.id not in known and prompt_id(task.prompt) not in vetoed}
-    stored = _known(session, Prompt.id, list(prompts))
+    vetoed = known(session, Prompt.id, list(prompts), Prompt.vetoed)
+    new = {
+        task.id: task for task in tasks if task.id not in existing and prompt_id(task.prompt) not in vetoed
+    }
+    stored = known(session, Prompt.id, list(prompts))
     wanted = {prompt_id(task.prompt) for task in new.values()}
     session.add_all(
         Prompt(
@@ -256,7 +258,16 @@ def _check_kind(task: TaskRecord, kind: Kind) -> None:
         raise InvalidRequestError(f"task {task.id} has {len(task.answers)} answers to rank; give 2 to 9")
 
 
-def _known(session: Session, column: object, values: Sequence[str], *conditions: object) -> set[str]:
+def state_of(task: Task) -> TaskState:
+    """Returns the state that follows from a task's counts."""
+    if task.state == TaskState.WITHDRAWN:
+        return TaskState.WITHDRAWN
+    if task.is_gold or task.taken < task.queue.overlap:
+        return TaskState.OPEN
+    return TaskState.DONE if task.answered >= task.queue.overlap else TaskState.FULL
+
+
+def known(session: Session, column: object, values: Sequence[str], *conditions: object) -> set[str]:
     """Returns which of the values a column holds, some hundred a query: drivers bound their number."""
     found: set[str] = set()
     for start in range(0, len(values), 500):

@@ -25,13 +25,13 @@ from pilothouse.feedback.store.claims import (
     own_assignment,
     secure,
 )
+from pilothouse.feedback.store.queues import state_of
 from pilothouse.feedback.tables import (
     Assignment,
     AssignmentState,
     Demonstration,
     Kind,
     Submission,
-    Task,
     TaskState,
 )
 
@@ -115,7 +115,7 @@ def submit(session: Session, said: Said, *, now: float) -> bool:
         task.taken -= 1  # the place is for somebody else
     else:
         task.answered += 1
-    task.state = _state(task)
+    task.state = state_of(task)
     held.state = AssignmentState.SKIPPED if skip else AssignmentState.ANSWERED
     session.add(_row(said, held, now))
     session.flush()
@@ -145,22 +145,13 @@ def undo(
         task.taken += 1
     else:
         task.answered -= 1
-    task.state = _state(task)
+    task.state = state_of(task)
     session.execute(delete(Demonstration).where(Demonstration.submission_id == submission))
     session.delete(row)
     held.state = AssignmentState.LEASED
     held.lease_expires_at = now + (task.queue.lease_seconds or lease_seconds)
     session.flush()
     return held_record(held)
-
-
-def _state(task: Task) -> TaskState:
-    """Returns the state that follows from a task's counts."""
-    if task.state == TaskState.WITHDRAWN:
-        return TaskState.WITHDRAWN
-    if task.is_gold or task.taken < task.queue.overlap:
-        return TaskState.OPEN
-    return TaskState.DONE if task.answered >= task.queue.overlap else TaskState.FULL
 
 
 def _check(content: Content, held: Assignment) -> None:

@@ -1,0 +1,1 @@
+"""``feedback``: queues, tasks, raters, quality and data of the feedback service."""

@@ -1,0 +1,112 @@
+"""Tasks to rank: the answers of several policies to the same prompts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from pilothouse.client.feedback_types import AnswerSource, FeedbackAnswer, FeedbackTask
+from pilothouse.client.policy import PolicyClient
+from pilothouse.client.types import Chat, Completion, SamplingParams
+from pilothouse.errors import InvalidRequestError
+
+MAX_ANSWERS = 9
+"""Most answers of a task."""
+
+_PROMPTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweringPolicy:
+    """One of the policies that answer."""
+
+    name: str
+    """What is stored as the model; raters never see it."""
+    client: PolicyClient
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    n: int = 1
+    """Answers to each prompt."""
+
+
+def sample_tasks(
+    prompts: Sequence[str | Chat], policies: Sequence[AnsweringPolicy], *, seed: int = 0, source: str = ""
+) -> Iterator[FeedbackTask]:
+    """Yields one task for each prompt to which the policies gave at least two different answers.
+
+    A task's id follows from its prompt and its answers: what was sampled twice is added once.
+
+    Args:
+        prompts: Texts or conversations.
+        policies: Who answers. Answer j of policy i to prompt p depends on (seed, i, p, j) and the weights
+            only.
+        seed: Of the samples.
+        source: Where the prompts come from, for people.
+
+    Raises:
+        InvalidRequestError: The policies give fewer than 2 or more than 9 answers together.
+        UnavailableError: A policy cannot be reached.
+    """
+    total = sum(policy.n for policy in policies)
+    if not 2 <= total <= MAX_ANSWERS:
+        raise InvalidRequestError(f"{total} answers to a prompt; people rank 2 to {MAX_ANSWERS}")
+    for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+        part = prompts[start : start + _PROMPTS_AT_ONCE]
+        answers: list[list[FeedbackAnswer]] = [[] for _ in part]
+        for place, policy in enumerate(policies):
+            for row, found in enumerate(_answers(part, policy, place, seed)):
+                answers[row] += found
+        for prompt, found in zip(part, answers, strict=True):
+            different = {answer.text: answer for answer in reversed(found) if answer.text.strip()}
+            if len(different) >= 2:
+                yield FeedbackTask(
+                    id=_task_id(prompt, list(different)),
+                    prompt=prompt,
+                    answers=tuple(reversed(different.values())),
+                    source=source,
+                )
+
+
+def _answers(
+    prompts: Sequence[str | Chat], policy: AnsweringPolicy, place: int, seed: int
+) -> list[list[FeedbackAnswer]]:
+    """Returns the policy's answers to each prompt."""
+    seeds = [_seed(seed, place, prompt) for prompt in prompts]
+    kinds = {isinstance(prompt, str) for prompt in prompts}
+    if len(kinds) > 1:
+        raise InvalidRequestError("texts and conversations are mixed; sample them one after the other")
+    found = policy.client.generate(list(prompts), policy.sampling, n=policy.n, seeds=seeds)  # type: ignore[arg-type]
+    answers: list[list[FeedbackAnswer]] = [[] for _ in prompts]
+    for completion in found:
+        row = completion.prompt_index
+        answers[row].append(_answer(completion, policy, seeds[row]))
+    return answers
+
+
+def _answer(completion: Completion, policy: AnsweringPolicy, seed: int) -> FeedbackAnswer:
+    last = completion.version_spans[-1] if completion.version_spans else None
+    return FeedbackAnswer(
+        text=completion.text,
+        source=AnswerSource(
+            model=policy.name,
+            run=f"epoch-{last.epoch}" if last else "",
+            version=last.version if last else 0,
+            temperature=policy.sampling.temperature,
+            seed=seed + completion.sample_index,
+        ),
+    )
+
+
+def _seed(seed: int, place: int, prompt: str | Chat) -> int:
+    digest = blake3(repr((seed, place, _plain(prompt))).encode()).digest(length=8)
+    return int.from_bytes(digest, "little") >> 2  # room for the sample's index in a signed number
+
+
+def _task_id(prompt: str | Chat, texts: Sequence[str]) -> str:
+    return blake3(repr((_plain(prompt), sorted(texts))).encode()).hexdigest(length=16)
+
+
+def _plain(prompt: str | Chat) -> object:
+    """Returns a prompt as one value, in whichever form its messages came."""
+    if isinstance(prompt, str):
+        return prompt
+    return [(turn["role"], turn["content"]) if not isinstance(turn, tuple) else turn for turn in prompt]

@@ -1,0 +1,84 @@
+"""Files of other tools, or of an export, as rankings."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from pilothouse.errors import InvalidDataError, InvalidRequestError
+from pilothouse.feedback.formats.argilla import read_record
+from pilothouse.feedback.formats.comparisons import (
+    PREFERENCE_COLUMNS,
+    RANKING_COLUMNS,
+    read_implicit,
+    read_preference,
+    read_ranking,
+)
+from pilothouse.feedback.formats.imported import ImportedRanking
+from pilothouse.feedback.formats.label_studio import read_task
+from pilothouse.feedback.formats.located import (
+    Limits,
+    Located,
+    read_json_array,
+    read_json_lines,
+    read_parquet,
+)
+from pilothouse.feedback.formats.options import FileFormat, Format
+
+_READERS: dict[Format, Callable[[Located, Limits], Iterator[ImportedRanking]]] = {
+    Format.RANKING: read_ranking,
+    Format.PREFERENCE: read_preference,
+    Format.PREFERENCE_IMPLICIT: read_implicit,
+    Format.LABEL_STUDIO: read_task,
+    Format.ARGILLA: read_record,
+}
+_COLUMNS = {
+    Format.RANKING: RANKING_COLUMNS,
+    Format.PREFERENCE: PREFERENCE_COLUMNS,
+    Format.PREFERENCE_IMPLICIT: PREFERENCE_COLUMNS,
+}
+
+
+def read(
+    data: bytes, format: Format, file_format: FileFormat = FileFormat.JSONL, limits: Limits | None = None
+) -> Iterator[ImportedRanking]:
+    """Yields the rankings of a file, in its order.
+
+    Where a file does not say who ranked, its rankings of one task are given to ``imported-1``, ``imported-2``
+    and so on: several stay several, and the same file twice adds nothing.
+
+    Args:
+        data: The file.
+        format: Shape of its records.
+        file_format: How it is written. Label Studio's and Argilla's files are JSON, whatever this says.
+        limits: What the file may have.
+
+    Raises:
+        InvalidRequestError: Files of this format hold no rankings.
+        InvalidDataError: The file or one of its records cannot be used; the message names the place and the
+            mend.
+    """
+    reader = _READERS.get(format)
+    if reader is None:
+        known = ", ".join(_READERS)
+        raise InvalidRequestError(f"files of the format {format} hold no rankings; import one of {known}")
+    limits = limits or Limits()
+    nameless: Counter[str] = Counter()
+    empty = True
+    for record in _records(data, format, file_format, limits):
+        empty = False
+        for ranking in reader(record, limits):
+            if ranking.ranks and not ranking.rater:
+                nameless[ranking.task] += 1
+                yield replace(ranking, rater=f"imported-{nameless[ranking.task]}")
+            else:
+                yield ranking
+    if empty:
+        raise InvalidDataError("the file holds no records; give one with at least one")
+
+
+def _records(data: bytes, format: Format, file_format: FileFormat, limits: Limits) -> Iterator[Located]:
+    if format.is_json:
+        return read_json_array(data, limits)
+    if file_format is FileFormat.PARQUET:
+        return read_parquet(data, _COLUMNS[format], limits)
+    return read_json_lines(data, limits)
