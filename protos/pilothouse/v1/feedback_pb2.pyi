@@ -127,10 +127,12 @@ class ListQueuesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListQueuesResponse(_message.Message):
-    __slots__ = ("queues",)
+    __slots__ = ("queues", "page_address")
     QUEUES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     queues: _containers.RepeatedCompositeFieldContainer[Queue]
-    def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ...) -> None: ...
+    page_address: str
+    def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ..., page_address: _Optional[str] = ...) -> None: ...
 
 class FeedbackPrompt(_message.Message):
     __slots__ = ("text", "messages", "source")

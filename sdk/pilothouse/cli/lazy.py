@@ -26,6 +26,14 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "generate": ("pilothouse.cli.generate:generate", "Samples completions from the policy."),
     "score": ("pilothouse.cli.score:score", "Scores responses with the reward service."),
     "logprobs": ("pilothouse.cli.logprobs:logprobs", "Returns the log-probabilities of given responses."),
+    "reward": (
+        "pilothouse.cli.reward_models:app",
+        "Stages, compares and promotes the reward service's models.",
+    ),
+    "feedback": (
+        "pilothouse.cli.feedback.command:app",
+        "Collects people's judgements: queues, tasks, raters, quality, data.",
+    ),
     "config": ("pilothouse.cli.configuration:app", "Shows and checks the configuration."),
     "doctor": ("pilothouse.cli.doctor.command:doctor", "Finds what is wrong here, and what mends it."),
 }

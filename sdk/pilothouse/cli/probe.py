@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from pilothouse.client import PolicyClient, ReferenceClient, RewardClient
+from pilothouse.client import FeedbackClient, PolicyClient, ReferenceClient, RewardClient
 from pilothouse.errors import PilothouseError
 from pilothouse.local.events import ServiceStatus
 
@@ -45,6 +45,10 @@ def _describe(name: str, target: str) -> tuple[str, str]:
             scorer = reward.model()
         used = f" on {', '.join(scorer.providers)}" if scorer.providers else ""
         return f"{scorer.backend}{used}", scorer.reward_version
+    if name == "feedback":
+        with FeedbackClient(target, timeout_seconds=TIMEOUT_SECONDS) as feedback:
+            page, counts = feedback.page_address(), feedback.progress()
+        return page or "no page", f"{counts.rankings} rankings"
     with ReferenceClient(target, timeout_seconds=TIMEOUT_SECONDS) as reference:
         frozen = reference.model()
     return frozen.model, frozen.reference_digest

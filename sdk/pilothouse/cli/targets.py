@@ -12,7 +12,9 @@ from pilothouse.local.supervisor import state_folder
 from pilothouse.sections import check_names, load_section
 
 
-def find(name: str, given: str | None, file: Path | None, overrides: Sequence[str]) -> str:
+def find(
+    name: str, given: str | None, file: Path | None, overrides: Sequence[str], *, server: str | None = None
+) -> str:
     """Returns a service's address: the given one, else the running stack's, else the configured one.
 
     Args:
@@ -20,6 +22,7 @@ def find(name: str, given: str | None, file: Path | None, overrides: Sequence[st
         given: What the user named.
         file: Configuration file.
         overrides: ``section.key=value`` settings.
+        server: Which of its servers; None for the one that is named like the service.
 
     Raises:
         UnavailableError: None of the three is known.
@@ -33,10 +36,10 @@ def find(name: str, given: str | None, file: Path | None, overrides: Sequence[st
     state = read_state(folder)
     if state is not None and state.is_alive:
         for service in state.services:
-            if name in service.targets:
-                return service.targets[name]
-    if section is not None and (server := getattr(section, SERVERS[name][name])).port:
-        return f"{reachable(server.host)}:{server.port}"
+            if (server or name) in service.targets:
+                return service.targets[server or name]
+    if section is not None and (settings := getattr(section, SERVERS[name][server or name])).port:
+        return f"{reachable(settings.host)}:{settings.port}"
     raise UnavailableError(
         f"no {name} service is known: no stack is running in {folder}; start one with `pilothouse up`, "
         "or give its address with --target HOST:PORT"

@@ -50,6 +50,10 @@ class FeedbackClient(SyncClient):
         found = self._call(self._stub.ListQueues, pb.ListQueuesRequest()).queues
         return [codec.queue(message) for message in found]
 
+    def page_address(self) -> str:
+        """Returns the address of the page where people rank; empty where the service has none."""
+        return self._call(self._stub.ListQueues, pb.ListQueuesRequest()).page_address
+
     def add_tasks(self, queue: str, tasks: Sequence[FeedbackTask]) -> int:
         """Adds tasks; those whose id exists, or whose prompt is vetoed, are left alone.
 

@@ -1,6 +1,7 @@
 """Clients of the reward service."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import overload
 
 import numpy as np
@@ -48,8 +49,8 @@ class RewardClient(SyncClient):
             ScoringFailedError: The backend failed; no score was made up.
             QueueFullError: The service has as much waiting work as it takes.
         """
-        request = _request(prompts, responses, sequences, prompt_lengths)
-        return _scores(request, self._call(self._stub.Score, request))
+        request = score_request(prompts, responses, sequences, prompt_lengths)
+        return scores_of(request, self._call(self._stub.Score, request))
 
     def model(self) -> RewardModel:
         """Returns what is being served."""
@@ -78,8 +79,8 @@ class AsyncRewardClient(AsyncClient):
         prompt_lengths: npt.ArrayLike | None = None,
     ) -> Scores:
         """As ``RewardClient.score``."""
-        request = _request(prompts, responses, sequences, prompt_lengths)
-        return _scores(request, await self._call(self._stub.Score, request))
+        request = score_request(prompts, responses, sequences, prompt_lengths)
+        return scores_of(request, await self._call(self._stub.Score, request))
 
     async def model(self) -> RewardModel:
         """As ``RewardClient.model``."""
@@ -87,12 +88,17 @@ class AsyncRewardClient(AsyncClient):
 
 
 @sendable()
-def _request(
+def score_request(
     prompts: Sequence[str] | None,
     responses: Sequence[str] | None,
     sequences: Sequence[TokenRow] | None,
     prompt_lengths: npt.ArrayLike | None,
 ) -> reward_pb2.ScoreRequest:
+    """Returns the request for the one of two kinds of rows that is given.
+
+    Raises:
+        InvalidRequestError: Neither or both kinds are, or a value cannot be sent.
+    """
     if sequences is None and prompt_lengths is None and prompts is not None and responses is not None:
         if isinstance(prompts, str) or isinstance(responses, str) or len(prompts) != len(responses):
             raise InvalidRequestError("prompts and responses must be two lists of equal length")
@@ -107,7 +113,12 @@ def _request(
     raise InvalidRequestError("give either prompts and responses, or sequences and prompt_lengths")
 
 
-def _scores(request: reward_pb2.ScoreRequest, response: reward_pb2.ScoreResponse) -> Scores:
+def scores_of(request: reward_pb2.ScoreRequest, response: reward_pb2.ScoreResponse) -> Scores:
+    """Returns the scores of a request.
+
+    Raises:
+        ProtocolError: There is not one a row.
+    """
     if request.WhichOneof("batch") == "texts":
         rows = len(request.texts.responses)
     else:
@@ -117,9 +128,14 @@ def _scores(request: reward_pb2.ScoreRequest, response: reward_pb2.ScoreResponse
         for part in response.components
     )
     values = floats(response.scores, name="scores")
-    if any(len(part) != rows for part in (values, *(component.values for component in components))):
+    parts = [values, *(component.values for component in components)]
+    has_ensemble = response.HasField("disagreement")
+    if has_ensemble:
+        parts.append(floats(response.disagreement, name="disagreement"))
+    if any(len(part) != rows for part in parts):
         raise ProtocolError(f"the reward service did not answer with one score for each of {rows} rows")
-    return Scores(values, response.reward_version, components)
+    scores = Scores(values, response.reward_version, components)
+    return replace(scores, disagreement=parts[-1]) if has_ensemble else scores
 
 
 def _model(response: reward_pb2.GetRewardModelResponse) -> RewardModel:

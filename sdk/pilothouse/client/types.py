@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from pilothouse.sequences import Spans
 from pilothouse.tensors import Floats, Tokens
 
@@ -172,6 +174,8 @@ class Scores:
     """Version of the reward model that scored."""
     components: tuple[ScoreComponent, ...]
     """The parts of a composed score; one for a plain backend."""
+    disagreement: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    """[B], the population standard deviation of an ensemble's members; [0] where there is no ensemble."""
 
 
 @dataclass(frozen=True, slots=True)

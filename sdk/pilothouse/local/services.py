@@ -40,8 +40,9 @@ class Service:
 
 SERVERS: Mapping[str, Mapping[str, str]] = {
     "policy": {"policy": "server", "weights": "weights_server"},
-    "reward": {"reward": "server"},
+    "reward": {"reward": "server", "reward-models": "models_server"},
     "reference": {"reference": "server"},
+    "feedback": {"feedback": "server"},
 }
 """Service → name of the target → key of its server in the service's section."""
 

@@ -10,7 +10,6 @@ from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.servicer import FeedbackServicer
-from pilothouse.feedback.web.account import invite_url
 from pilothouse.feedback.web.app import make_app
 from pilothouse.feedback.web.server import PageServer
 from pilothouse.server import Server, listening
@@ -31,12 +30,7 @@ async def build(config: FeedbackConfig) -> AsyncIterator[Sequence[Server]]:
     async with listening([server]), _database(config) as database:
         measures = Measures(database, time.time)
         async with _page(config, database, measures) as address:
-            servicer = FeedbackServicer(
-                database,
-                config,
-                measures,
-                invite_url=lambda token: invite_url(address, token) if address else "",
-            )
+            servicer = FeedbackServicer(database, config, measures, page_address=address)
             feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(servicer, server.grpc)
             yield [server]
 

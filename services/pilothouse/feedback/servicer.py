@@ -19,6 +19,7 @@ from pilothouse.feedback.codec import (
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.data_servicer import DataServicer
 from pilothouse.feedback.database import Database
+from pilothouse.feedback.invitations import invite_url
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.store import adjustments, claims, people, queues, submissions
 from pilothouse.v1 import feedback_pb2 as pb
@@ -43,7 +44,7 @@ class FeedbackServicer(DataServicer):
         config: FeedbackConfig,
         measures: Measures,
         *,
-        invite_url: Callable[[str], str],
+        page_address: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Serves ``database``.
@@ -52,11 +53,11 @@ class FeedbackServicer(DataServicer):
             database: Migrated.
             config: Limits and defaults.
             measures: Of the same database.
-            invite_url: Returns the page that takes an invitation's token; empty without a page.
+            page_address: Where the page is; empty without one.
             clock: Present time, seconds since 1970-01-01 UTC.
         """
         super().__init__(database, config, measures, clock)
-        self._invite_url = invite_url
+        self._page_address = page_address
         self._decode = Decoder(config.max_text_characters)
 
     async def PutQueue(self, request: pb.PutQueueRequest, context: Context) -> pb.PutQueueResponse:  # noqa: D102
@@ -68,7 +69,9 @@ class FeedbackServicer(DataServicer):
 
     async def ListQueues(self, request: pb.ListQueuesRequest, context: Context) -> pb.ListQueuesResponse:  # noqa: D102
         found = await self._database.read(queues.list_queues, now=self._now())
-        return pb.ListQueuesResponse(queues=[queue_message(counts) for counts in found])
+        return pb.ListQueuesResponse(
+            queues=[queue_message(counts) for counts in found], page_address=self._page_address
+        )
 
     async def AddTasks(self, request: pb.AddTasksRequest, context: Context) -> pb.AddTasksResponse:  # noqa: D102
         tasks = await asyncio.to_thread(self._decode.tasks, request.tasks)
@@ -174,7 +177,7 @@ class FeedbackServicer(DataServicer):
             actor="",
             now=self._now(),
         )
-        return pb.CreateInviteResponse(token=token, url=self._invite_url(token))
+        return pb.CreateInviteResponse(token=token, url=invite_url(self._page_address, token))
 
     async def SetRaterState(  # noqa: D102
         self, request: pb.SetRaterStateRequest, context: Context

@@ -1,0 +1,195 @@
+"""What only the pages ask of the database. Every function runs inside the caller's transaction."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from pilothouse.errors import NotFoundError
+from pilothouse.feedback.store import people, progress
+from pilothouse.feedback.store.queues import get_queue
+from pilothouse.feedback.tables import (
+    Assignment,
+    AssignmentState,
+    Event,
+    Kind,
+    Queue,
+    Rater,
+    Submission,
+    Task,
+    TaskState,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQueue:
+    """A queue as a rater sees it."""
+
+    name: str
+    kind: Kind
+    instructions: str
+    left: int
+    """Tasks that this rater may claim now, or holds; gold ones not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a rater can do, and has done."""
+
+    queues: list[OpenQueue]
+    own: progress.OwnProgress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What one rater said of a task, for admins."""
+
+    pseudonym: str
+    kind: str
+    ranks: tuple[int, ...]
+    unsafe: tuple[int, ...]
+    skip_reason: str
+    comment: str
+    seconds: float
+    counts: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedEvent:
+    """A line of the audit log, with names instead of ids."""
+
+    at: float
+    actor: str
+    action: str
+    target: str
+    detail: str
+
+
+def work_of(session: Session, rater: str, *, since: float) -> Work:
+    """Returns the queues that are not paused, by name, and what the rater did since ``since`` and ever."""
+    mine = exists().where(
+        Assignment.task_number == Task.number,
+        Assignment.rater_id == rater,
+        Assignment.state.in_((AssignmentState.ANSWERED, AssignmentState.SKIPPED)),
+    )
+    held = exists().where(
+        Assignment.task_number == Task.number,
+        Assignment.rater_id == rater,
+        Assignment.state == AssignmentState.LEASED,
+    )
+    left: dict[str, int] = {
+        name: count
+        for name, count in session.execute(
+            select(Task.queue_name, func.count())
+            .where(Task.is_gold.is_(False), (Task.state == TaskState.OPEN) | held, ~mine)
+            .group_by(Task.queue_name)
+        )
+    }
+    queues = [
+        OpenQueue(
+            name=queue.name,
+            kind=Kind(queue.kind),
+            instructions=queue.instructions,
+            left=left.get(queue.name, 0),
+        )
+        for queue in session.scalars(select(Queue).where(Queue.paused.is_(False)).order_by(Queue.name))
+    ]
+    return Work(queues=queues, own=progress.own_progress(session, rater, since=since))
+
+
+def kind_of(session: Session, queue: str) -> Kind:
+    """Returns what a queue asks for.
+
+    Raises:
+        NotFoundError: There is no such queue.
+    """
+    return Kind(get_queue(session, queue).kind)
+
+
+def task_with_opinions(session: Session, task: str) -> tuple[Task, list[Opinion]]:
+    """Returns a task with its answers, and what was said of it, the oldest first.
+
+    Raises:
+        NotFoundError: There is no such task.
+    """
+    found = session.scalar(
+        select(Task)
+        .where(Task.id == task)
+        .options(joinedload(Task.prompt), joinedload(Task.queue), selectinload(Task.answers))
+    )
+    if found is None:
+        raise NotFoundError(f"there is no task '{task}'; the queue's page lists them")
+    rows = session.scalars(
+        select(Submission)
+        .where(Submission.task_number == found.number)
+        .order_by(Submission.created_at)
+        .options(joinedload(Submission.rater))
+    )
+    return found, [_opinion(row) for row in rows]
+
+
+def tasks_of(session: Session, queue: str, *, after: int, limit: int) -> list[Task]:
+    """Returns tasks of a queue behind a number, with prompts and answers, in the order in which they came.
+
+    Raises:
+        NotFoundError: There is no such queue.
+    """
+    get_queue(session, queue)
+    return list(
+        session.scalars(
+            select(Task)
+            .where(Task.queue_name == queue, Task.number > after)
+            .order_by(Task.number)
+            .limit(limit)
+            .options(joinedload(Task.prompt), selectinload(Task.answers))
+        )
+    )
+
+
+def latest_events(session: Session, limit: int) -> list[LoggedEvent]:
+    """Returns the newest lines of the audit log first; raters by their names."""
+    rows = session.scalars(select(Event).order_by(Event.number.desc()).limit(limit)).all()
+    ids = {row.actor for row in rows} | {row.target for row in rows}
+    names = {
+        rater.id: rater.name or rater.pseudonym
+        for rater in session.scalars(select(Rater).where(Rater.id.in_(ids)))
+    }
+    return [
+        LoggedEvent(
+            at=row.at,
+            actor=names.get(row.actor, row.actor) or "operator",
+            action=row.action,
+            target=names.get(row.target, row.target),
+            detail=row.detail,
+        )
+        for row in rows
+    ]
+
+
+def crew(session: Session) -> tuple[list[people.Person], dict[str, int], dict[str, int]]:
+    """Returns all raters, and by id how many answered and how many skipped tasks of each count."""
+    answers: dict[str, int] = {}
+    skips: dict[str, int] = {}
+    for rater, kind, count in session.execute(
+        select(Submission.rater_id, Submission.kind, func.count())
+        .where(Submission.counts)
+        .group_by(Submission.rater_id, Submission.kind)
+    ):
+        counts = skips if kind == "skip" else answers
+        counts[rater] = counts.get(rater, 0) + count
+    return people.list_people(session), answers, skips
+
+
+def _opinion(row: Submission) -> Opinion:
+    return Opinion(
+        pseudonym=row.rater.pseudonym,
+        kind=row.kind,
+        ranks=tuple(row.ranks),
+        unsafe=tuple(row.unsafe),
+        skip_reason=row.skip_reason,
+        comment=row.comment,
+        seconds=row.seconds,
+        counts=row.counts,
+        at=row.created_at,
+    )

@@ -1,0 +1,96 @@
+"""The commands of ``feedback`` against a real stack: tiny policy, feedback service, its page."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+from pilothouse.cli.exits import Exit
+from pilothouse.cli.main import main
+from pilothouse.cli.targets import find
+from pilothouse.client import FeedbackClient, Ranking
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A configuration file while policy and feedback service run."""
+    folder = tmp_path_factory.mktemp("feedback")
+    file = folder / "pilothouse.toml"
+    file.write_text(
+        f"""
+        [local]
+        services = ["policy", "feedback"]
+        state_dir = {json.dumps(str(folder / "state"))}
+        [policy]
+        threads = 1
+        max_running = 8
+        max_sequence_tokens = 64
+        [feedback]
+        database = {json.dumps(f"sqlite:///{folder}/feedback.db")}
+        """
+    )
+    assert main(["up", "--config", str(file)]) == 0
+    yield file
+    assert main(["down", "--config", str(file)]) == 0
+
+
+def test_status_shows_the_address_of_the_page(run: Run, stack: Path) -> None:
+    services = {found["name"]: found for found in run("status", "--config", stack, "--json").json["services"]}
+    page = services["feedback"]["model"]
+    with urllib.request.urlopen(f"{page}/login") as answer:
+        assert answer.status == 200
+
+
+def test_answers_are_sampled_ranked_measured_and_exported(run: Run, stack: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": f"the film was {word}"} for word in ("good", "bad", "long", "short")]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("feedback", "queue", "films", "--overlap", 2, "--config", stack).status == 0
+    arguments = ["feedback", "sample", "films", prompts, "-n", 2, "--max-new-tokens", 6, "--config", stack]
+    heat = ["--temperature", 0.7, "--temperature", 1.3]
+    assert run(*arguments, *heat, "--json").json == {"prompts": 4, "tasks": 4, "added": 4}
+    assert run(*arguments, *heat, "--json").json == {"prompts": 4, "tasks": 4, "added": 0}
+    with FeedbackClient(find("feedback", None, stack, [])) as feedback:
+        listed = list(feedback.open_tasks("films"))
+        assert {answer.source.temperature for task in listed for answer in task.answers} == {0.7, 1.3}  # type: ignore[union-attr]
+        for name in ("Ada", "Bob"):
+            rater = feedback.add_rater(name)
+            for number in range(4):
+                held = feedback.claim("films", rater)
+                order = sorted(answer.text for answer in held.answers)
+                ranks = [order.index(answer.text) + 1 for answer in held.answers]
+                feedback.submit(f"said-{name}-{number}", held.id, rater, Ranking(ranks=ranks))
+    [queue] = run("feedback", "queues", "--config", stack, "--json").json
+    assert (queue["done_tasks"], queue["submissions"]) == (4, 8)
+    quality = run("feedback", "quality", "--queue", "films", "--config", stack, "--json").json
+    assert quality["alpha"]["value"] == pytest.approx(1.0)
+    assert quality["gold_accuracy"]["value"] is None
+    assert "alpha" in run("feedback", "quality", "--config", stack).out
+    manifest = run("feedback", "export", tmp_path / "out", "--config", stack, "--json").json
+    assert manifest["counts"]["rankings"] == 8
+    assert run("feedback", "export", tmp_path / "out", "--config", stack).status == Exit.USAGE
+    for report in run("feedback", "raters", "--config", stack, "--json").json:
+        assert report["rankings"] == 4
+        assert run("feedback", "rater", report["rater"], "excluded", "--config", stack).status == 0
+    assert run("feedback", "queues", "--config", stack, "--json").json[0]["open_tasks"] == 4
+    assert run("feedback", "erase", report["rater"], "--yes", "--config", stack).status == 0
+
+
+def test_an_invitation_is_a_link(run: Run, stack: Path) -> None:
+    made = run("feedback", "invite", "--config", stack, "--json").json
+    assert made["url"].endswith(f"/invite#{made['token']}")
+
+
+def test_mistakes_are_told_in_one_line(run: Run, stack: Path, tmp_path: Path) -> None:
+    ran = run("feedback", "export", tmp_path / "x", "--format", "excel", "--config", stack)
+    assert ran.status == Exit.USAGE
+    ran = run("feedback", "veto", "--config", stack)
+    assert ran.status == Exit.USAGE
+    assert "--answer or --prompt-of" in ran.err
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    assert run("feedback", "sample", "films", empty, "--config", stack).status == Exit.USAGE
+    assert run("feedback", "import", "nowhere", empty, "--config", stack).status != 0
