@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_BIN := .venvs/protos/bin
 # What the base install lacks, and sdk/ must not import.
-EXTRAS := models,policy,reference,reward,reward-gpu,reward-torch,feedback,feedback-postgresql,trainer,all
+EXTRAS := models,policy,reference,reward,reward-gpu,reward-torch,feedback,feedback-postgresql,trainer,demo,all
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny test test-real test-triton test-long check format protos bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-real test-triton test-long check format protos bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ demo: install ## Runs the main job on the real model: SFT, reward model, online 
 
 demo-tiny: install ## The same job on a tiny model, in under two minutes.
 	$(BIN)/pilothouse demo --tiny
+
+demo-loop: install ## The closed loop: a simulated crowd ranks on the page and through the API, twice round (tiny model).
+	$(BIN)/pilothouse demo --loop
 
 test: install ## Runs the tests.
 	$(BIN)/pytest -m "not slow and not real and not triton"

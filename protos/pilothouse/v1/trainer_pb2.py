@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpilothouse/v1/trainer.proto\x12\rpilothouse.v1\"\x12\n\x10GetStatusRequest\"\xbc\x01\n\x11GetStatusResponse\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.pilothouse.v1.RunState\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x03\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x12\n\ncheckpoint\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\"(\n\x13WatchMetricsRequest\x12\x11\n\tfrom_step\x18\x01 \x01(\x03\"\x97\x01\n\x14WatchMetricsResponse\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x41\n\x07metrics\x18\x02 \x03(\x0b\x32\x30.pilothouse.v1.WatchMetricsResponse.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x0e\n\x0cPauseRequest\"\x0f\n\rPauseResponse\"\x0f\n\rResumeRequest\"\x10\n\x0eResumeResponse\"\x13\n\x11\x43heckpointRequest\"6\n\x12\x43heckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\r\n\x0bStopRequest\"\"\n\x0cStopResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t*\x98\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATE_STARTING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x14\n\x10RUN_STATE_PAUSED\x10\x03\x12\x16\n\x12RUN_STATE_FINISHED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x32\xda\x03\n\x0eTrainerService\x12N\n\tGetStatus\x12\x1f.pilothouse.v1.GetStatusRequest\x1a .pilothouse.v1.GetStatusResponse\x12Y\n\x0cWatchMetrics\x12\".pilothouse.v1.WatchMetricsRequest\x1a#.pilothouse.v1.WatchMetricsResponse0\x01\x12\x42\n\x05Pause\x12\x1b.pilothouse.v1.PauseRequest\x1a\x1c.pilothouse.v1.PauseResponse\x12\x45\n\x06Resume\x12\x1c.pilothouse.v1.ResumeRequest\x1a\x1d.pilothouse.v1.ResumeResponse\x12Q\n\nCheckpoint\x12 .pilothouse.v1.CheckpointRequest\x1a!.pilothouse.v1.CheckpointResponse\x12?\n\x04Stop\x12\x1a.pilothouse.v1.StopRequest\x1a\x1b.pilothouse.v1.StopResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpilothouse/v1/trainer.proto\x12\rpilothouse.v1\"\x12\n\x10GetStatusRequest\"\xd2\x01\n\x11GetStatusResponse\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.pilothouse.v1.RunState\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x03\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x12\n\ncheckpoint\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x14\n\x0cpause_reason\x18\n \x01(\t\"(\n\x13WatchMetricsRequest\x12\x11\n\tfrom_step\x18\x01 \x01(\x03\"\x97\x01\n\x14WatchMetricsResponse\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x41\n\x07metrics\x18\x02 \x03(\x0b\x32\x30.pilothouse.v1.WatchMetricsResponse.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x0e\n\x0cPauseRequest\"\x0f\n\rPauseResponse\"\x0f\n\rResumeRequest\"\x10\n\x0eResumeResponse\"\x13\n\x11\x43heckpointRequest\"6\n\x12\x43heckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\r\n\x0bStopRequest\"\"\n\x0cStopResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t*\x98\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATE_STARTING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x14\n\x10RUN_STATE_PAUSED\x10\x03\x12\x16\n\x12RUN_STATE_FINISHED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x32\xda\x03\n\x0eTrainerService\x12N\n\tGetStatus\x12\x1f.pilothouse.v1.GetStatusRequest\x1a .pilothouse.v1.GetStatusResponse\x12Y\n\x0cWatchMetrics\x12\".pilothouse.v1.WatchMetricsRequest\x1a#.pilothouse.v1.WatchMetricsResponse0\x01\x12\x42\n\x05Pause\x12\x1b.pilothouse.v1.PauseRequest\x1a\x1c.pilothouse.v1.PauseResponse\x12\x45\n\x06Resume\x12\x1c.pilothouse.v1.ResumeRequest\x1a\x1d.pilothouse.v1.ResumeResponse\x12Q\n\nCheckpoint\x12 .pilothouse.v1.CheckpointRequest\x1a!.pilothouse.v1.CheckpointResponse\x12?\n\x04Stop\x12\x1a.pilothouse.v1.StopRequest\x1a\x1b.pilothouse.v1.StopResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHMETRICSRESPONSE_METRICSENTRY']._loaded_options = None
   _globals['_WATCHMETRICSRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATE']._serialized_start=650
-  _globals['_RUNSTATE']._serialized_end=802
+  _globals['_RUNSTATE']._serialized_start=672
+  _globals['_RUNSTATE']._serialized_end=824
   _globals['_GETSTATUSREQUEST']._serialized_start=46
   _globals['_GETSTATUSREQUEST']._serialized_end=64
   _globals['_GETSTATUSRESPONSE']._serialized_start=67
-  _globals['_GETSTATUSRESPONSE']._serialized_end=255
-  _globals['_WATCHMETRICSREQUEST']._serialized_start=257
-  _globals['_WATCHMETRICSREQUEST']._serialized_end=297
-  _globals['_WATCHMETRICSRESPONSE']._serialized_start=300
-  _globals['_WATCHMETRICSRESPONSE']._serialized_end=451
-  _globals['_WATCHMETRICSRESPONSE_METRICSENTRY']._serialized_start=405
-  _globals['_WATCHMETRICSRESPONSE_METRICSENTRY']._serialized_end=451
-  _globals['_PAUSEREQUEST']._serialized_start=453
-  _globals['_PAUSEREQUEST']._serialized_end=467
-  _globals['_PAUSERESPONSE']._serialized_start=469
-  _globals['_PAUSERESPONSE']._serialized_end=484
-  _globals['_RESUMEREQUEST']._serialized_start=486
-  _globals['_RESUMEREQUEST']._serialized_end=501
-  _globals['_RESUMERESPONSE']._serialized_start=503
-  _globals['_RESUMERESPONSE']._serialized_end=519
-  _globals['_CHECKPOINTREQUEST']._serialized_start=521
-  _globals['_CHECKPOINTREQUEST']._serialized_end=540
-  _globals['_CHECKPOINTRESPONSE']._serialized_start=542
-  _globals['_CHECKPOINTRESPONSE']._serialized_end=596
-  _globals['_STOPREQUEST']._serialized_start=598
-  _globals['_STOPREQUEST']._serialized_end=611
-  _globals['_STOPRESPONSE']._serialized_start=613
-  _globals['_STOPRESPONSE']._serialized_end=647
-  _globals['_TRAINERSERVICE']._serialized_start=805
-  _globals['_TRAINERSERVICE']._serialized_end=1279
+  _globals['_GETSTATUSRESPONSE']._serialized_end=277
+  _globals['_WATCHMETRICSREQUEST']._serialized_start=279
+  _globals['_WATCHMETRICSREQUEST']._serialized_end=319
+  _globals['_WATCHMETRICSRESPONSE']._serialized_start=322
+  _globals['_WATCHMETRICSRESPONSE']._serialized_end=473
+  _globals['_WATCHMETRICSRESPONSE_METRICSENTRY']._serialized_start=427
+  _globals['_WATCHMETRICSRESPONSE_METRICSENTRY']._serialized_end=473
+  _globals['_PAUSEREQUEST']._serialized_start=475
+  _globals['_PAUSEREQUEST']._serialized_end=489
+  _globals['_PAUSERESPONSE']._serialized_start=491
+  _globals['_PAUSERESPONSE']._serialized_end=506
+  _globals['_RESUMEREQUEST']._serialized_start=508
+  _globals['_RESUMEREQUEST']._serialized_end=523
+  _globals['_RESUMERESPONSE']._serialized_start=525
+  _globals['_RESUMERESPONSE']._serialized_end=541
+  _globals['_CHECKPOINTREQUEST']._serialized_start=543
+  _globals['_CHECKPOINTREQUEST']._serialized_end=562
+  _globals['_CHECKPOINTRESPONSE']._serialized_start=564
+  _globals['_CHECKPOINTRESPONSE']._serialized_end=618
+  _globals['_STOPREQUEST']._serialized_start=620
+  _globals['_STOPREQUEST']._serialized_end=633
+  _globals['_STOPRESPONSE']._serialized_start=635
+  _globals['_STOPRESPONSE']._serialized_end=669
+  _globals['_TRAINERSERVICE']._serialized_start=827
+  _globals['_TRAINERSERVICE']._serialized_end=1301
 # @@protoc_insertion_point(module_scope)

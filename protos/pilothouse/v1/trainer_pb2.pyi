@@ -27,7 +27,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("run", "task", "state", "step", "total_steps", "epoch", "version", "checkpoint", "error")
+    __slots__ = ("run", "task", "state", "step", "total_steps", "epoch", "version", "checkpoint", "error", "pause_reason")
     RUN_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class GetStatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_REASON_FIELD_NUMBER: _ClassVar[int]
     run: str
     task: str
     state: RunState
@@ -46,7 +47,8 @@ class GetStatusResponse(_message.Message):
     version: int
     checkpoint: str
     error: str
-    def __init__(self, run: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., checkpoint: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+    pause_reason: str
+    def __init__(self, run: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., checkpoint: _Optional[str] = ..., error: _Optional[str] = ..., pause_reason: _Optional[str] = ...) -> None: ...
 
 class WatchMetricsRequest(_message.Message):
     __slots__ = ("from_step",)

@@ -43,6 +43,7 @@ KNOWN_HELP = {
     "train": "Trains a model: SFT, reward model, online PPO.",
     "eval": "Measures a model on held-out prompts.",
     "export": "Exports a reward model to ONNX and checks it against the original.",
+    "loop": "Lets people rank, learns from it, and goes on: the closed loop.",
     "demo": "Runs the whole loop, from people's data to a report.",
 }
 """First help line of Pilothouse's own commands by entry point; others are described by their package."""

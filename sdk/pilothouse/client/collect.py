@@ -1,5 +1,6 @@
 """Tasks to rank: the answers of several policies to the same prompts."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -37,8 +38,8 @@ def sample_tasks(
 
     Args:
         prompts: Texts or conversations.
-        policies: Who answers. Answer j of policy i to prompt p depends on (seed, i, p, j) and the weights
-            only.
+        policies: Who answers. Answer j of policy i to prompt p depends on (seed, i, p, j), the weights, and how
+            often the prompt has come before.
         seed: Of the samples.
         source: Where the prompts come from, for people.
 
@@ -47,19 +48,26 @@ def sample_tasks(
         UnavailableError: A policy cannot be reached.
     """
     total = sum(policy.n for policy in policies)
+    times: Counter[str] = Counter()
+    seen: set[str] = set()
     if not 2 <= total <= MAX_ANSWERS:
         raise InvalidRequestError(f"{total} answers to a prompt; people rank 2 to {MAX_ANSWERS}")
     for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
         part = prompts[start : start + _PROMPTS_AT_ONCE]
+        turns = [_turn(times, prompt) for prompt in part]
         answers: list[list[FeedbackAnswer]] = [[] for _ in part]
         for place, policy in enumerate(policies):
-            for row, found in enumerate(_answers(part, policy, place, seed)):
+            for row, found in enumerate(_answers(part, turns, policy, place, seed)):
                 answers[row] += found
         for prompt, found in zip(part, answers, strict=True):
             different = {answer.text: answer for answer in reversed(found) if answer.text.strip()}
             if len(different) >= 2:
+                identity = _task_id(prompt, list(different))
+                if identity in seen:
+                    continue  # the same prompt again, and the same answers
+                seen.add(identity)
                 yield FeedbackTask(
-                    id=_task_id(prompt, list(different)),
+                    id=identity,
                     prompt=prompt,
                     answers=tuple(reversed(different.values())),
                     source=source,
@@ -67,10 +75,10 @@ def sample_tasks(
 
 
 def _answers(
-    prompts: Sequence[str | Chat], policy: AnsweringPolicy, place: int, seed: int
+    prompts: Sequence[str | Chat], turns: Sequence[int], policy: AnsweringPolicy, place: int, seed: int
 ) -> list[list[FeedbackAnswer]]:
     """Returns the policy's answers to each prompt."""
-    seeds = [_seed(seed, place, prompt) for prompt in prompts]
+    seeds = [_seed(seed, place, prompt, turn) for prompt, turn in zip(prompts, turns, strict=True)]
     kinds = {isinstance(prompt, str) for prompt in prompts}
     if len(kinds) > 1:
         raise InvalidRequestError("texts and conversations are mixed; sample them one after the other")
@@ -96,8 +104,15 @@ def _answer(completion: Completion, policy: AnsweringPolicy, seed: int) -> Feedb
     )
 
 
-def _seed(seed: int, place: int, prompt: str | Chat) -> int:
-    digest = blake3(repr((seed, place, _plain(prompt))).encode()).digest(length=8)
+def _turn(times: Counter[str], prompt: str | Chat) -> int:
+    """Returns how often the prompt has come before: each time it gets other answers."""
+    key = repr(_plain(prompt))
+    times[key] += 1
+    return times[key] - 1
+
+
+def _seed(seed: int, place: int, prompt: str | Chat, turn: int) -> int:
+    digest = blake3(repr((seed, place, _plain(prompt), turn)).encode()).digest(length=8)
     return int.from_bytes(digest, "little") >> 2  # room for the sample's index in a signed number
 
 

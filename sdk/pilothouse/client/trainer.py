@@ -116,6 +116,7 @@ def _status(response: trainer_pb2.GetStatusResponse) -> TrainerStatus:
         version=response.version,
         checkpoint=response.checkpoint,
         error=response.error,
+        pause_reason=response.pause_reason,
     )
 
 

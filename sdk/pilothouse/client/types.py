@@ -239,6 +239,8 @@ class TrainerStatus:
     ``model``, where an SFT or reward-model run has come to its end."""
     error: str
     """Why the run failed; empty otherwise."""
+    pause_reason: str = ""
+    """Why the run was paused, where a guard paused it; empty otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

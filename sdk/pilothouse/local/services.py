@@ -66,6 +66,8 @@ def configured(name: str, *, file: Path | None = None, overrides: Sequence[str] 
         command += ["--set", override]
     endpoints = []
     for target, key in SERVERS[name].items():
+        if key in getattr(section, "closed_servers", ()):
+            continue
         server = getattr(section, key)
         endpoints.append(Endpoint(target, f"{name}.{key}", server.host, server.port, server.http_port))
     return Service(name, tuple(command), tuple(endpoints))

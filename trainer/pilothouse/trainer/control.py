@@ -44,6 +44,8 @@ class Status:
     checkpoint: str = ""
     """Newest one, relative to the run directory; empty before the first."""
     error: str = ""
+    pause_reason: str = ""
+    """Why the run was paused, where somebody said so; empty when it goes on."""
 
 
 class RunControl:
@@ -93,16 +95,17 @@ class RunControl:
 
         return unlisten
 
-    def pause(self) -> None:
+    def pause(self, reason: str = "") -> None:
         """Holds the run before its next step."""
         with self._lock:
             self._paused = True
+        self.update(pause_reason=reason)
 
     def resume(self) -> None:
         """Lets a paused run go on."""
         with self._lock:
             self._paused = False
-            self._changed.notify_all()
+        self.update(pause_reason="")
 
     def request_checkpoint(self) -> "Future[Saved]":
         """Asks for a checkpoint after the current step.

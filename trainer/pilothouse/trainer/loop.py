@@ -33,6 +33,9 @@ _log = structlog.get_logger(__name__)
 class Observer:
     """Is told how a run goes, for live displays. Override what is wanted."""
 
+    def on_control(self, control: RunControl) -> None:
+        """The run can be paused and stopped through ``control``."""
+
     def on_start(self, step: int, total_steps: int, resumed: bool, redone: int) -> None:
         """The run begins after ``step``; ``redone`` steps were lost with a crash and are taken again."""
 

@@ -70,6 +70,7 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     control = RunControl(config.run.name, "ppo", config.total_steps)
+    observer.on_control(control)
     signals = StopSignals(control)
     with ExitStack() as stack:
         stack.enter_context(signals.installed())

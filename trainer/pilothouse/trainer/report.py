@@ -1,7 +1,7 @@
 """``report.html``: one file with its curves inside, readable offline, in light and dark."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pilothouse.trainer.charts import Chart
 from pilothouse.trainer.statistics import Interval
-from pilothouse.trainer.summary import Comparison, Summary
+from pilothouse.trainer.summary import Comparison, Condition, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,26 @@ def write_report(
 
 
 def render(summary: Summary, charts: Sequence[Chart], samples: Sequence[SamplePair]) -> str:
-    """Returns the page. It holds no script and loads nothing."""
-    style = resources.files("pilothouse.trainer").joinpath("report.css").read_text(encoding="utf-8")
+    """Returns the page of a run."""
+    minutes = sum(summary.seconds.values()) / 60
+    facts = f"{summary.model}, seed {summary.seed}, {minutes:.1f} minutes"
     body = "".join(
         (
-            _header(summary),
-            _conditions(summary),
+            header(summary.run, facts, summary.conditions),
             _cards(summary),
-            _charts(charts),
-            _samples(samples),
+            chart_section(charts),
+            sample_section(samples),
             _tables(summary),
-            _notes(summary),
+            notes_section(summary.notes, {**summary.settings, **summary.versions}),
         )
     )
-    title = escape(f"Pilothouse: {summary.run}")
+    return page(summary.run, body)
+
+
+def page(name: str, body: str) -> str:
+    """Returns a page around ``body``, which is HTML. It holds no script and loads nothing."""
+    style = resources.files("pilothouse.trainer").joinpath("report.css").read_text(encoding="utf-8")
+    title = escape(f"Pilothouse: {name}")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -57,24 +63,20 @@ def render(summary: Summary, charts: Sequence[Chart], samples: Sequence[SamplePa
     )
 
 
-def _header(summary: Summary) -> str:
-    verdict = "every condition held" if summary.passed else "a condition did not hold"
-    mark = "good" if summary.passed else "bad"
-    minutes = sum(summary.seconds.values()) / 60
-    return (
-        f'<header><p class="brand">Pilothouse</p><h1>{escape(summary.run)}</h1>'
-        f'<p class="verdict {mark}">{verdict}</p>'
-        f"<p class=dim>{escape(summary.model)}, seed {summary.seed}, {minutes:.1f} minutes</p></header>"
-    )
-
-
-def _conditions(summary: Summary) -> str:
+def header(name: str, facts: str, conditions: Sequence[Condition]) -> str:
+    """Returns the top of a page: the run's name and whether its conditions held."""
+    passed = all(item.passed for item in conditions)
+    verdict = "every condition held" if passed else "a condition did not hold"
     rows = "".join(
         f'<li class="{"good" if item.passed else "bad"}"><strong>{escape(item.name)}</strong>'
         f"<span>{escape(item.detail)}</span></li>"
-        for item in summary.conditions
+        for item in conditions
     )
-    return f'<ul class="conditions">{rows}</ul>'
+    return (
+        f'<header><p class="brand">Pilothouse</p><h1>{escape(name)}</h1>'
+        f'<p class="verdict {"good" if passed else "bad"}">{verdict}</p>'
+        f'<p class=dim>{escape(facts)}</p></header><ul class="conditions">{rows}</ul>'
+    )
 
 
 def _cards(summary: Summary) -> str:
@@ -108,7 +110,8 @@ def _from_to(comparison: Comparison) -> str:
     return f"from {comparison.before.mean:.2f} to {comparison.after.mean:.2f}"
 
 
-def _charts(charts: Sequence[Chart]) -> str:
+def chart_section(charts: Sequence[Chart]) -> str:
+    """Returns the curves; nothing where there are none."""
     figures = []
     for chart in charts:
         keys = "".join(
@@ -121,7 +124,8 @@ def _charts(charts: Sequence[Chart]) -> str:
     return f"<h2>Curves</h2><section class=charts>{''.join(figures)}</section>" if figures else ""
 
 
-def _samples(samples: Sequence[SamplePair]) -> str:
+def sample_section(samples: Sequence[SamplePair]) -> str:
+    """Returns what was answered before and after."""
     rows = "".join(
         f"<tr><td>{_text(item.prompt, item.before)}<small>{item.before_score:+.2f}</small></td>"
         f"<td>{_text(item.prompt, item.after)}<small>{item.after_score:+.2f}</small></td></tr>"
@@ -137,8 +141,8 @@ def _text(prompt: str, response: str) -> str:
 
 def _tables(summary: Summary) -> str:
     measures = "".join(
-        f"<tr><th>{escape(name)}</th><td>{_interval(item.before)}</td><td>{_interval(item.after)}</td>"
-        f"<td>{_interval(item.difference, sign=True)}</td></tr>"
+        f"<tr><th>{escape(name)}</th><td>{interval_cell(item.before)}</td><td>{interval_cell(item.after)}</td>"
+        f"<td>{interval_cell(item.difference, sign=True)}</td></tr>"
         for name, item in (
             ("Held-out reward", summary.reward),
             (summary.independent.measure, summary.independent),
@@ -166,18 +170,19 @@ def _tables(summary: Summary) -> str:
     )
 
 
-def _interval(value: Interval, *, sign: bool = False) -> str:
+def interval_cell(value: Interval, *, sign: bool = False) -> str:
+    """Returns a mean and its interval, as HTML."""
     form = "+.3f" if sign else ".3f"
     return f"{value.mean:{form}} <small>[{value.low:{form}}, {value.high:{form}}]</small>"
 
 
-def _notes(summary: Summary) -> str:
-    notes = "".join(f"<li>{escape(note)}</li>" for note in summary.notes)
-    facts = {**summary.settings, **summary.versions}
+def notes_section(notes: Sequence[str], facts: Mapping[str, object]) -> str:
+    """Returns how a run was made, in words and in settings."""
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     rows = "".join(
         f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in facts.items()
     )
     return (
-        f"<h2>How it was made</h2><ul class=notes>{notes}</ul>"
+        f"<h2>How it was made</h2><ul class=notes>{items}</ul>"
         f"<details><summary>Settings and versions</summary><table>{rows}</table></details>"
     )

@@ -46,6 +46,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             version=status.version,
             checkpoint=status.checkpoint,
             error=status.error,
+            pause_reason=status.pause_reason,
         )
 
     async def WatchMetrics(

@@ -36,7 +36,7 @@ def newton_step(wins: Reals, current: Reals, precision: float = PRECISION) -> Re
 
     The log-likelihood's third derivative is bounded by its second (logistic functions: Bach 2010). For such
     functions Newton's step d, shortened by log(1 + b) / b with b = sqrt(2) |d|, always ascends and still
-    converges quadratically (Sun & Tran-Dinh 2019, theorem 2).
+    converges quadratically (Sun & Tran-Dinh 2019).
     """
     chance = sigmoid(current[:, :, None] - current[:, None, :])
     both = wins + wins.transpose(0, 2, 1)

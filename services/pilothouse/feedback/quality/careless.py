@@ -118,7 +118,7 @@ def _calibration(table: Table, together: Reals, most: Reals, known: set[int]) ->
     if overall <= 0:
         return np.ones(len(most))
     neutral = _NEUTRAL_JUDGEMENTS * most.mean() + _NOTHING
-    kept = np.bincount(others, together / overall) + neutral
+    kept = np.maximum(np.bincount(others, together / overall), 0.0) + neutral
     return np.asarray((kept / (np.bincount(others, most) + neutral))[others])
 
 

@@ -18,7 +18,6 @@ from pilothouse.trainer.demo.material import Material, write_material
 from pilothouse.trainer.demo.recipe import Recipe
 from pilothouse.trainer.demo.results import EVALUATION_FILE, TITLES, Results
 from pilothouse.trainer.demo.services import running
-from pilothouse.trainer.demo.stages import Outputs, Stage, Stages
 from pilothouse.trainer.display import Display, Line
 from pilothouse.trainer.evaluate import evaluate
 from pilothouse.trainer.evaluation_config import EvaluationConfig
@@ -29,6 +28,7 @@ from pilothouse.trainer.ppo_run import run_ppo
 from pilothouse.trainer.reward_model import train_reward_model
 from pilothouse.trainer.run_config import PpoRunConfig, ServicesConfig
 from pilothouse.trainer.sft import train_sft
+from pilothouse.trainer.stages import Outputs, Stage, Stages
 
 Work = Callable[[Path, Line], Outputs]
 

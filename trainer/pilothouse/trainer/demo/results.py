@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilothouse.trainer.demo.stages import Stage
 from pilothouse.trainer.durable import read_rows
 from pilothouse.trainer.evaluate import Evaluation
+from pilothouse.trainer.stages import Stage
 
 EVALUATION_FILE = "evaluation.json"
 """File of every judged response in an evaluation's folder."""

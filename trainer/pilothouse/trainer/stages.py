@@ -86,7 +86,7 @@ class Stages:
 
     def _start_anew(self, folder: Path, marker: Mapping[str, Any]) -> None:
         if folder.exists() and any(folder.iterdir()) and not marker:
-            raise ConfigError(f"{folder} holds something that is not of this demo; choose another --out")
+            raise ConfigError(f"{folder} holds something that is no stage; choose another folder")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse.errors import ConfigError
-from pilothouse.trainer.demo.stages import Outputs, Stages
+from pilothouse.trainer.stages import Outputs, Stages
 
 
 class _Stop(Exception):

@@ -1,0 +1,1 @@
+"""The closed loop, shown with a simulated crowd."""

@@ -1,0 +1,353 @@
+"""The state machine of the loop. A turn's states in their order; each leaves a folder of its own.
+
+=============  ===========================================================================================
+``collect``    the policy answers prompts, the answers are queued for people
+``wait``       until enough new rankings have come in
+``snapshot``   all rankings of now, as files: to train on, and held out by prompt
+``candidate``  a reward model, or an ensemble, is trained on them
+``compare``    candidate and serving model score the held-out rankings; live scores are compared meanwhile
+``decide``     the candidate serves from now on, by a hot swap that drops no request, or is dropped
+``gold``       a reward model of the held-out rankings alone, as a check that nothing is trained against
+``improve``    PPO against the serving reward model, watched by guards
+``measure``    the new policy on held-out prompts
+=============  ===========================================================================================
+
+A state that is done is not done again: a loop that was ended in the middle goes on there (`Stages`). What a
+state depends on, its settings and every state before it, is part of its identity.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pilothouse.client import FeedbackClient, RewardModelsClient
+from pilothouse.errors import ConfigError
+from pilothouse.models.heads import ScalarModel
+from pilothouse.models.load import load_causal_lm, parameters_by_name, state_digest
+from pilothouse.trainer.clients import Clients
+from pilothouse.trainer.data.records import read_rankings
+from pilothouse.trainer.display import Display, Line
+from pilothouse.trainer.durable import append_rows, read_rows
+from pilothouse.trainer.evaluate import evaluate
+from pilothouse.trainer.evaluation_config import EvaluationConfig
+from pilothouse.trainer.fit_config import RewardModelConfig
+from pilothouse.trainer.learner_files import POLICY
+from pilothouse.trainer.online import candidates, collecting
+from pilothouse.trainer.online.config import LoopConfig
+from pilothouse.trainer.online.guards import GoldScores, Guards
+from pilothouse.trainer.ppo_display import PpoLine
+from pilothouse.trainer.ppo_run import run_ppo
+from pilothouse.trainer.reward_model import score_sequences
+from pilothouse.trainer.run_config import PpoRunConfig
+from pilothouse.trainer.stages import Outputs, Stage, Stages
+
+STATES = ("collect", "wait", "snapshot", "candidate", "compare", "decide", "gold", "improve", "measure")
+"""States of a turn, in their order."""
+
+HISTORY = "turns.jsonl"
+"""File in the loop's folder with one line for each finished turn."""
+
+EVALUATION = "evaluation.json"
+"""File of every judged response in the folder of ``measure``."""
+
+_LEARNING = {
+    "loss",
+    "ties",
+    "dialogues",
+    "members",
+    "member_bootstrap",
+    "batch_size",
+    "epochs",
+    "max_steps",
+    "trainable_layers",
+    "optimiser",
+    "seed",
+    "max_sequence_tokens",
+    "square_penalty",
+}
+"""Settings of a reward model that decide what it learns, besides its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one turn hands to the next."""
+
+    turn: int
+    """Turns done."""
+    policy: str
+    """Folder of the newest policy."""
+    value_model: str
+    """Folder of the scalar model from which the next value model starts; empty before the first."""
+    rankings: int
+    """Rankings that had come in when the last turn took its snapshot."""
+    digest: str = ""
+    """Of the last turn's last state."""
+
+
+class Loop:
+    """Takes turns with people. The services, feedback included, are up."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        reward_model: RewardModelConfig,
+        ppo: PpoRunConfig,
+        display: Display,
+    ) -> None:
+        """Takes over where things stand.
+
+        Args:
+            config: The loop.
+            reward_model: What its reward models are like; data and folders are the loop's.
+            ppo: What its PPO runs are like; models and folders are the loop's.
+            display: Where every state shows how far it is.
+        """
+        self._config, self._reward_model, self._ppo, self._display = config, reward_model, ppo, display
+
+    def run(self) -> Standing:
+        """Takes the turns that are left and returns where things stand.
+
+        Raises:
+            ConfigError: A setting cannot work.
+            KeyboardInterrupt: Ended by the user; what was done is kept.
+            PilothouseError: A state failed; called again, the loop goes on there.
+        """
+        standing = self.standing()
+        while not self._config.turns or standing.turn < self._config.turns:
+            standing = _Turn(self._config, self._reward_model, self._ppo, self._display, standing).run()
+        return standing
+
+    def standing(self) -> Standing:
+        """Returns where the finished turns have left things."""
+        rows = list(read_rows(self._config.folder / HISTORY)) if self._history.exists() else []
+        if not rows:
+            return Standing(0, self._config.model, "", 0)
+        last = rows[-1]
+        return Standing(last["turn"], last["policy"], last["value_model"], last["rankings"], last["digest"])
+
+    @property
+    def _history(self) -> Path:
+        return self._config.folder / HISTORY
+
+
+class _Turn:
+    """One turn."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        reward_model: RewardModelConfig,
+        ppo: PpoRunConfig,
+        display: Display,
+        before: Standing,
+    ) -> None:
+        self._config, self._reward_model, self._ppo, self._display = config, reward_model, ppo, display
+        self._before = before
+        self._number = before.turn + 1
+        self._folder = config.folder / f"turn-{self._number}"
+        self._stages = Stages(self._folder)
+        self._done: dict[str, Stage] = {}
+
+    def run(self) -> Standing:
+        """Runs every state that is not done yet."""
+        started = time.time()
+        with ExitStack() as stack:
+            self._clients = stack.enter_context(Clients.connected(self._ppo.services))
+            timeout = self._ppo.services.call_timeout_seconds
+            self._feedback = stack.enter_context(
+                FeedbackClient(self._config.feedback, timeout_seconds=timeout)
+            )
+            self._models = stack.enter_context(
+                RewardModelsClient(self._config.reward_models, timeout_seconds=timeout)
+            )
+            for state in STATES:
+                self._do(state, getattr(self, f"_{state}"))
+        return self._finish(started)
+
+    def _do(self, state: str, work: Callable[[Path, Line], Outputs]) -> None:
+        inputs = {
+            "turn": self._number,
+            "before": self._before.digest,
+            "earlier": [stage.digest for stage in self._done.values()][-1:],
+            "settings": self._settings(state),
+        }
+        with self._display.stage(f"turn {self._number}: {state}") as line:
+            self._done[state] = self._stages.run(state, inputs, lambda folder: work(folder, line))
+
+    def _settings(self, state: str) -> Mapping[str, Any]:
+        """Returns the settings that decide what a state leaves; where things lie and run is none."""
+        moving = {"folder", "turns", "feedback", "reward_models", "models_folder"}
+        loop = self._config.model_dump(mode="json", exclude=moving)
+        if state in ("candidate", "gold"):
+            return loop | {"reward_model": self._reward_model.model_dump(mode="json", include=_LEARNING)}
+        return loop
+
+    def _collect(self, folder: Path, line: Line) -> Outputs:
+        self._serve_policy()
+        collecting.prepare_queue(self._config, self._feedback)
+        return collecting.collect(
+            self._config,
+            self._number,
+            f"policy of turn {self._number - 1}",
+            self._clients.policy,
+            self._clients.reward,
+            self._feedback,
+            line.say,
+            max_new_tokens=self._ppo.rollout.max_new_tokens,
+        )
+
+    def _wait(self, folder: Path, line: Line) -> Outputs:
+        goal = self._before.rankings + self._config.new_rankings
+        return {"rankings": collecting.wait(self._feedback, self._config.queue, goal, line.say)}
+
+    def _snapshot(self, folder: Path, line: Line) -> Outputs:
+        taken = collecting.take(self._config, self._feedback, folder)
+        return {"manifests": list(taken.manifests)}
+
+    def _candidate(self, folder: Path, line: Line) -> Outputs:
+        config = self._fit(self._config.models_folder / f"turn-{self._number}", self._taken.train)
+        models = candidates.train_candidate(config, line)
+        return {"models": [str(model) for model in models]}
+
+    def _compare(self, folder: Path, line: Line) -> Outputs:
+        line.say("scoring held-out rankings")
+        models = [Path(model) for model in self._done["candidate"].outputs["models"]]
+        version = candidates.stage(self._config, models, self._models)
+        verdict = candidates.compare(
+            self._taken.held_out, self._config.model, version, self._clients.reward, self._models
+        )
+        return verdict.to_json()
+
+    def _decide(self, folder: Path, line: Line) -> Outputs:
+        found = self._done["compare"].outputs
+        candidate, serving = found["candidate_version"], found["serving_version"]
+        least = found["serving_accuracy"]["mean"] + self._config.promotion_margin
+        promoted = found["candidate_accuracy"]["mean"] >= least
+        loaded = self._models.models()
+        if loaded.serving.reward_version == candidate:
+            return {"promoted": True, "version": candidate}  # decided before the loop was ended
+        if promoted:
+            self._models.promote(candidate, expected_serving_version=serving)
+        elif loaded.candidate is not None:
+            self._models.drop(candidate)
+        line.say(f"{'promoted' if promoted else 'dropped'} {candidate[:12]}")
+        return {"promoted": promoted, "version": candidate if promoted else serving}
+
+    def _gold(self, folder: Path, line: Line) -> Outputs:
+        least = self._config.gold_min_rankings
+        count = len(read_rankings(self._taken.held_out))
+        if not least or count < least:
+            return {"model": "", "rankings": count}
+        config = self._fit(folder, self._taken.held_out).model_copy(
+            update={"members": 1, "evaluation_data": ()}
+        )
+        [model] = candidates.train_candidate(config, line)
+        return {"model": str(model), "rankings": count}
+
+    def _improve(self, folder: Path, line: Line) -> Outputs:
+        self._serve_policy()
+        config = self._ppo.model_copy(
+            update={
+                "model": self._before.policy,
+                "value_model": self._value_model,
+                "run": self._ppo.run.model_copy(update={"folder": folder.parent, "name": folder.name}),
+            }
+        )
+        guards = Guards(self._config.guards, PpoLine(line), self._gold_scores())
+        result = run_ppo(config, guards)
+        if result.state == "stopped" and not guards.alarms:
+            raise KeyboardInterrupt
+        alarms = [{"name": a.name, "step": a.step, "message": a.message} for a in guards.alarms]
+        return {"policy": str(result.checkpoint / POLICY), "steps": result.step, "alarms": alarms}
+
+    def _measure(self, folder: Path, line: Line) -> Outputs:
+        line.say("answering held-out prompts")
+        rollout = self._ppo.rollout
+        if not self._config.held_out_prompts:
+            raise ConfigError("loop.held_out_prompts names no file; give prompts that are not trained on")
+        found = evaluate(
+            EvaluationConfig(
+                prompts=self._config.held_out_prompts,
+                model=self._config.model,
+                max_prompt_tokens=rollout.max_prompt_tokens,
+                max_new_tokens=rollout.max_new_tokens,
+                temperature=self._ppo.temperature,
+                kl_temperature=self._ppo.temperature,
+                seed=self._config.seed,
+                services=self._ppo.services,
+            )
+        )
+        found.write(folder / EVALUATION)
+        return {
+            name: {"mean": interval.mean, "low": interval.low, "high": interval.high}
+            for name in ("score", "independent", "kl", "tokens", "finished")
+            for interval in [found.interval(name)]
+        }
+
+    def _finish(self, started: float) -> Standing:
+        """Writes the turn into the history: from then on it is done."""
+        improved, decided = self._done["improve"].outputs, self._done["decide"].outputs
+        standing = Standing(
+            self._number,
+            improved["policy"],
+            self._value_model,
+            self._done["wait"].outputs["rankings"],
+            self._done["measure"].digest,
+        )
+        row = {
+            "turn": standing.turn,
+            "policy": standing.policy,
+            "value_model": standing.value_model,
+            "rankings": standing.rankings,
+            "digest": standing.digest,
+            "reward_version": decided["version"],
+            "promoted": decided["promoted"],
+            "finished_at": started,
+            "states": {name: dict(stage.outputs) for name, stage in self._done.items()},
+            "seconds": {name: stage.seconds for name, stage in self._done.items()},
+        }
+        append_rows(self._config.folder / HISTORY, [row])
+        return standing
+
+    def _serve_policy(self) -> None:
+        """Makes sure that the policy service serves the newest policy: it may have been restarted."""
+        model = load_causal_lm(self._before.policy).model
+        tensors = parameters_by_name(model)
+        served = self._clients.policy.model()
+        if served.digest != state_digest(tensors):
+            arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+            self._clients.weights.push(arrays, run="loop", epoch=served.epoch + 1, version=1)
+
+    def _fit(self, output: Path, data: Path) -> RewardModelConfig:
+        """Returns the run of a reward model of this turn."""
+        return self._reward_model.model_copy(
+            update={
+                "model": self._config.model,
+                "output": output,
+                "data": (data,),
+                "evaluation_data": (self._taken.held_out,),
+                "seed": self._reward_model.seed + self._number - 1,
+            }
+        )
+
+    def _gold_scores(self) -> GoldScores | None:
+        folder = self._done["gold"].outputs["model"]
+        if not folder:
+            return None
+        model = ScalarModel.load(Path(folder))
+        return lambda sequences: score_sequences(model, sequences, self._reward_model.micro_batch_tokens)
+
+    @property
+    def _taken(self) -> collecting.Snapshot:
+        stage = self._done["snapshot"]
+        return collecting.Snapshot.inside(stage.folder, stage.outputs["manifests"])
+
+    @property
+    def _value_model(self) -> str:
+        """Returns the reward model from which the value model starts: the newest that was promoted."""
+        if self._done["decide"].outputs["promoted"]:
+            return str(self._done["candidate"].outputs["models"][0])
+        return self._before.value_model
