@@ -20,6 +20,9 @@ from pilothouse.errors import CorruptDataError, ModelNotFoundError, UnsafeModelE
 MANIFEST = "reward.json"
 """Name of the manifest file."""
 
+CARD, README = "card.json", "README.md"
+"""What is said of a model. No loader reads them, and they belong to it only where a manifest names them."""
+
 PICKLE_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".pt2", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".npz"}
 )
@@ -168,7 +171,7 @@ def _listed(folder: Path) -> set[str]:
     return {
         path.name
         for path in folder.iterdir()
-        if not path.is_dir() and not path.name.startswith(".") and path.name != MANIFEST
+        if not path.is_dir() and not path.name.startswith(".") and path.name not in (MANIFEST, CARD, README)
     }
 
 

@@ -38,8 +38,8 @@ def sample_tasks(
 
     Args:
         prompts: Texts or conversations.
-        policies: Who answers. Answer j of policy i to prompt p depends on (seed, i, p, j), the weights, and how
-            often the prompt has come before.
+        policies: Who answers. Answer j of policy i to prompt p depends on (seed, i, p, j), the weights, and
+            how often the prompt has come before.
         seed: Of the samples.
         source: Where the prompts come from, for people.
 

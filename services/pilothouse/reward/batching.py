@@ -82,11 +82,13 @@ class Batcher:
         Args:
             score: One score a row, float32 of shape [B]; blocking.
             config: Budget, window and bounds.
-            name: Of the component, in metrics and messages.
+            name: Of the component, in messages and, until ``relabel``, in metrics.
         """
         self._score = score
         self._config = config
         self._name = name
+        self._label = name
+        self._shown_waiting = 0
         self._buckets = Buckets(config.length_buckets)
         self._waiting: list[_Entry] = []
         self._arrived = asyncio.Event()
@@ -111,7 +113,15 @@ class Batcher:
             with suppress(asyncio.CancelledError):
                 await self._task
         _fail_all(self._waiting, DrainingError("the reward service is shutting down; send again"))
+        self._waiting = []
+        self._show_waiting()
         await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+
+    def relabel(self, label: str) -> None:
+        """Shows its metrics under ``label`` from now on: a candidate's are not those of what serves."""
+        metrics.WAITING_ROWS.labels(self._label).dec(self._shown_waiting)
+        self._label, self._shown_waiting = label, 0
+        self._show_waiting()
 
     async def score(self, rows: Sequence[Row]) -> Floats:
         """Returns the score of every row, float32 of shape [B], all finite.
@@ -142,7 +152,7 @@ class Batcher:
         try:
             return await done
         except PilothouseError as error:
-            metrics.FAILURES.labels(self._name, error.reason).inc()
+            metrics.FAILURES.labels(self._label, error.reason).inc()
             raise
         finally:
             self._forget(request)
@@ -194,7 +204,7 @@ class Batcher:
         """Scores a batch; where a shared one fails, each request is tried alone, so that one fails."""
         started = monotonic()
         for entry in batch:
-            metrics.QUEUE_SECONDS.labels(self._name).observe(started - entry.arrived)
+            metrics.QUEUE_SECONDS.labels(self._label).observe(started - entry.arrived)
         try:
             values = await self._call([entry.row for entry in batch])
         except asyncio.CancelledError:
@@ -239,10 +249,10 @@ class Batcher:
         speed = tokens / max(seconds, 1e-6)
         before = self._tokens_per_second or speed
         self._tokens_per_second = before + _SMOOTHING * (speed - before)
-        metrics.SCORES.labels(self._name).inc(len(batch))
-        metrics.BATCH_ROWS.labels(self._name).observe(len(batch))
-        metrics.BATCH_TOKENS.labels(self._name).observe(tokens)
-        metrics.BATCH_SECONDS.labels(self._name).observe(seconds)
+        metrics.SCORES.labels(self._label).inc(len(batch))
+        metrics.BATCH_ROWS.labels(self._label).observe(len(batch))
+        metrics.BATCH_TOKENS.labels(self._label).observe(tokens)
+        metrics.BATCH_SECONDS.labels(self._label).observe(seconds)
 
     def _retry_seconds(self) -> float:
         """Returns how long the waiting rows will take at the speed measured so far."""
@@ -257,7 +267,10 @@ class Batcher:
         self._show_waiting()
 
     def _show_waiting(self) -> None:
-        metrics.WAITING_ROWS.labels(self._name).set(len(self._waiting))
+        # A sum, because two batchers show theirs under one label while a swap lets the old one finish.
+        waiting = len(self._waiting)
+        metrics.WAITING_ROWS.labels(self._label).inc(waiting - self._shown_waiting)
+        self._shown_waiting = waiting
 
 
 def _fail_all(entries: Sequence[_Entry], error: Exception) -> None:

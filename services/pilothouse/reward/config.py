@@ -1,5 +1,6 @@
 """Settings of the reward service."""
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from pilothouse.server.config import ServerConfig
 DEFAULT_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 ProviderName = Literal["tensorrt", "cuda", "cpu"]
+CombinationName = Literal["weighted", "mean", "min", "mean_minus_std"]
 Name = r"^[a-z0-9._-]{1,64}$"
 
 
@@ -105,7 +107,7 @@ class ScorerConfig(Config):
     """One scorer."""
 
     backend: Literal["onnx", "torch", "triton", "rules", "python", "composite"] = "rules"
-    """What computes the score; `composite` is the weighted sum of `reward.parts`."""
+    """What computes the score; `composite` combines those of `reward.parts`."""
     model: str = ""
     """Folder of the reward model with its `reward.json`, for `onnx`, `torch` and `triton`."""
     tokenizer: str = ""
@@ -147,7 +149,7 @@ class PartConfig(ScorerConfig):
     name: str = Field(pattern=Name)
     """Name under which its own scores are reported."""
     weight: float = Field(default=1.0, allow_inf_nan=False)
-    """Weight with which it enters the score."""
+    """Weight with which it enters a weighted sum; members of an ensemble have none."""
 
     @model_validator(mode="after")
     def _is_plain(self) -> Self:
@@ -156,13 +158,38 @@ class PartConfig(ScorerConfig):
         return self
 
 
+class ShadowConfig(Config):
+    """How a staged candidate is compared with the reward model that serves, on live rows."""
+
+    percent: float = Field(default=0.0, ge=0, le=100)
+    """Share of live rows that the candidate scores too, in the background; rows of one request with the same
+    prompt go together. They take from the same processor as live ones."""
+    max_waiting_rows: int = Field(default=1024, ge=1)
+    """Rows that may wait for the candidate; more are passed over and counted."""
+
+
 class RewardConfig(ScorerConfig):
     """Settings of one reward service process: its scorer, and how it is served."""
 
     server: ServerConfig = ServerConfig()
-    """Address and limits of the server."""
+    """Port for those who score."""
+    models_server: ServerConfig = ServerConfig(http_port=-1)
+    """Port for those who stage, compare and promote reward models; closed without `models_folder`."""
+    models_folder: Path | None = None
+    """Folder under which staged reward models lie; none can be staged without it. Its `serving.json` names
+    the promoted one, which serves after a restart in place of the configured scorer. Every process needs a
+    folder of its own."""
+    keep_previous: bool = True
+    """Keep the reward model before the last promotion in memory, so that an operator can roll back."""
+    shadow: ShadowConfig = ShadowConfig()
+    """How a candidate is compared on live rows."""
     parts: tuple[PartConfig, ...] = ()
     """Components of a `composite` score."""
+    combine: CombinationName = "weighted"
+    """How the parts become one score: their `weighted` sum, or, for the members of an ensemble, their `mean`,
+    their `min` or `mean_minus_std`."""
+    std_factor: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """How many standard deviations of the members `mean_minus_std` subtracts from their mean."""
     batching: BatchingConfig = BatchingConfig()
     """How rows become batches."""
     max_batch_rows: int = Field(default=1024, ge=1)
@@ -172,6 +199,11 @@ class RewardConfig(ScorerConfig):
     v2_model_name: str = Field(default="reward", pattern=Name)
     """Name under which Open Inference Protocol v2 clients find the scorer."""
 
+    @property
+    def closed_servers(self) -> tuple[str, ...]:
+        """Keys of the servers that are not opened."""
+        return () if self.models_folder else ("models_server",)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.backend == "composite") != bool(self.parts):
@@ -179,8 +211,18 @@ class RewardConfig(ScorerConfig):
         names = [part.name for part in self.parts]
         if len(names) != len(set(names)):
             raise ValueError("parts must have different names")
+        if self.combine != "weighted":
+            self._check_ensemble()
         if self.max_batch_rows > self.batching.max_waiting_rows:
             raise ValueError(
                 "max_batch_rows is above batching.max_waiting_rows: such a request could never wait"
             )
         return self
+
+    def _check_ensemble(self) -> None:
+        if len(self.parts) < 2:
+            raise ValueError(f'combine "{self.combine}" needs backend "composite" with two parts or more')
+        if any(part.weight != 1.0 for part in self.parts):
+            raise ValueError(
+                f'parts have no weight with combine "{self.combine}"; remove it, or use "weighted"'
+            )

@@ -6,6 +6,7 @@ from time import monotonic
 
 from pilothouse.errors import InvalidRequestError
 from pilothouse.reward.backends.base import Backend, Row
+from pilothouse.reward.batch import Batch, Texts
 from pilothouse.tensors import Tokens
 
 
@@ -21,7 +22,8 @@ class RowMaker:
             max_text_characters: Longest prompt or response as text.
         """
         self._backends = tuple(backends)
-        self._max_rows = max_rows
+        self.max_rows = max_rows
+        """Most rows of one request."""
         self._max_text_characters = max_text_characters
         digests = {backend.codec.digest if backend.codec else "" for backend in self._backends}
         self.tokenizer_digest = digests.pop() if len(digests) == 1 else ""
@@ -49,10 +51,16 @@ class RowMaker:
         Raises:
             InvalidRequestError: There are none, or too many.
         """
-        if not 1 <= count <= self._max_rows:
+        if not 1 <= count <= self.max_rows:
             raise InvalidRequestError(
-                f"a request must have 1 to {self._max_rows} rows, got {count}; split the batch"
+                f"a request must have 1 to {self.max_rows} rows, got {count}; split the batch"
             )
+
+    def rows(self, batch: Batch, deadline: float = inf) -> list[list[Row]]:
+        """Returns the rows of every backend; see ``from_texts`` and ``from_tokens``."""
+        if isinstance(batch, Texts):
+            return self.from_texts(batch.prompts, batch.responses, deadline)
+        return self.from_tokens(batch.sequences, batch.prompt_lengths, deadline)
 
     def from_texts(
         self, prompts: Sequence[str], responses: Sequence[str], deadline: float = inf

@@ -4,7 +4,6 @@ The messages are those that ``tritonclient`` ships: a second copy of the proto p
 process collides in protobuf's descriptor pool. Methods that manage a Triton server are not offered.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as package_version
 from math import prod
@@ -14,9 +13,10 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from pilothouse.errors import InvalidRequestError, InvalidTensorError, NotFoundError
-from pilothouse.reward.backends.composite import Composite
-from pilothouse.reward.rows import RowMaker, deadline_of
-from pilothouse.tensors import Floats
+from pilothouse.reward.batch import Texts
+from pilothouse.reward.models import RewardModels
+from pilothouse.reward.rows import deadline_of
+from pilothouse.reward.scorer import Answer
 
 V2_SERVICE = "inference.GRPCInferenceService"
 """Full name of the service."""
@@ -30,9 +30,8 @@ _OUTPUT = "score"
 class InferenceServicer:
     """Answers the six methods by which clients find and use a model."""
 
-    def __init__(self, composite: Composite, rows: RowMaker, *, model_name: str) -> None:
-        self._composite = composite
-        self._rows = rows
+    def __init__(self, models: RewardModels, *, model_name: str) -> None:
+        self._models = models
         self._model_name = model_name
 
     async def ServerLive(self, request: Any, context: Context) -> Any:
@@ -59,8 +58,8 @@ class InferenceServicer:
         tensor = service_pb2.ModelMetadataResponse.TensorMetadata
         return service_pb2.ModelMetadataResponse(
             name=self._model_name,
-            versions=[self._composite.version],
-            platform=f"pilothouse_{self._composite.kind}",
+            versions=[self._models.serving.version],
+            platform=f"pilothouse_{self._models.serving.composite.kind}",
             inputs=[
                 tensor(name="prompt", datatype="BYTES", shape=[-1]),
                 tensor(name="response", datatype="BYTES", shape=[-1]),
@@ -74,35 +73,37 @@ class InferenceServicer:
         self._require_served(request.model_name, request.model_version)
         _check_outputs(request)
         shape = _shape(request)
-        self._rows.check_count(prod(shape))  # before any text is read: a request may hold millions of them
+        self._models.serving.rows.check_count(
+            prod(shape)
+        )  # before any text is read: a request may hold millions of them
         texts = _texts(request, prod(shape))
         if texts.keys() == {"text"}:
             prompts, responses = [""] * len(texts["text"]), texts["text"]
         else:
             prompts, responses = texts["prompt"], texts["response"]
-        rows = await asyncio.to_thread(self._rows.from_texts, prompts, responses, deadline)
-        scored = await self._composite.score(rows)
-        return self._encode(request, scored.values, shape)
+        # Nothing was awaited since the version was compared: what was asked for is what scores.
+        answer = await self._models.score(lambda _: Texts(prompts, responses), deadline)
+        return self._encode(request, answer, shape)
 
-    def _encode(self, request: Any, values: Floats, shape: Sequence[int]) -> Any:
+    def _encode(self, request: Any, answer: Answer, shape: Sequence[int]) -> Any:
         """Answers raw bytes to raw bytes and typed contents to typed contents."""
         response = service_pb2.ModelInferResponse(
-            model_name=self._model_name, model_version=self._composite.version, id=request.id
+            model_name=self._model_name, model_version=answer.version, id=request.id
         )
         output = response.outputs.add(name=_OUTPUT, datatype="FP32", shape=shape)
         if request.raw_input_contents:
-            response.raw_output_contents.append(values.astype("<f4").tobytes())
+            response.raw_output_contents.append(answer.scored.values.astype("<f4").tobytes())
         else:
-            output.contents.fp32_contents.extend(values.tolist())
+            output.contents.fp32_contents.extend(answer.scored.values.tolist())
         return response
 
     def _is_served(self, name: str, version: str) -> bool:
-        return name == self._model_name and version in ("", "1", self._composite.version)
+        return name == self._model_name and version in ("", "1", self._models.serving.version)
 
     def _require_served(self, name: str, version: str) -> None:
         if not self._is_served(name, version):
             raise NotFoundError(
-                f"this server has the model '{self._model_name}', version {self._composite.version}; "
+                f"this server has the model '{self._model_name}', version {self._models.serving.version}; "
                 "leave the version empty for whatever is served"
             )
 

@@ -33,6 +33,7 @@ class LengthReward(reward_pb2_grpc.RewardServiceServicer):
     """Scores a response by its length."""
 
     rows_missing = 0
+    disagreement: tuple[float, ...] = ()
 
     def add(self, server: grpc.aio.Server) -> None:
         reward_pb2_grpc.add_RewardServiceServicer_to_server(self, server)
@@ -47,7 +48,10 @@ class LengthReward(reward_pb2_grpc.RewardServiceServicer):
             lengths = np.array([len(row) for row in rows]) - prompts
         values = tensors.encode(lengths[self.rows_missing :], np.float32)
         part = reward.ScoreComponent(name="length", weight=0.5, scores=values)
-        return reward.ScoreResponse(scores=values, reward_version="v1", components=[part])
+        spread = tensors.encode(self.disagreement, np.float32) if self.disagreement else None
+        return reward.ScoreResponse(
+            scores=values, reward_version="v1", components=[part], disagreement=spread
+        )
 
     async def GetRewardModel(self, request: object, context: Any) -> reward.GetRewardModelResponse:
         return reward.GetRewardModelResponse(reward_version="v1", backend="onnx", providers=["CPU"])
@@ -171,6 +175,17 @@ async def test_a_missing_score_is_an_error(serve: Serve) -> None:
     servicer = LengthReward()
     servicer.rows_missing = 1
     async with AsyncRewardClient(target(await serve(servicer.add))) as client:
+        with pytest.raises(ProtocolError, match="each of 2 rows"):
+            await client.score(["p", ""], ["abc", ""])
+
+
+async def test_the_disagreement_of_an_ensemble_comes_with_its_scores(serve: Serve) -> None:
+    servicer = LengthReward()
+    async with AsyncRewardClient(target(await serve(servicer.add))) as client:
+        assert (await client.score(["p", ""], ["abc", ""])).disagreement.tolist() == []
+        servicer.disagreement = (0.5, 1.0)
+        assert (await client.score(["p", ""], ["abc", ""])).disagreement.tolist() == [0.5, 1.0]
+        servicer.disagreement = (0.5,)
         with pytest.raises(ProtocolError, match="each of 2 rows"):
             await client.score(["p", ""], ["abc", ""])
 

@@ -1,22 +1,25 @@
-"""A weighted sum of scorers that reports every one of them; a plain scorer is the sum of one. B rows."""
+"""Scorers combined to one that reports every one of them; a plain scorer is the sum of one. B rows."""
 
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from blake3 import blake3
 
-from pilothouse.errors import NonFiniteScoreError
 from pilothouse.reward.backends import make_backend
 from pilothouse.reward.backends.base import Backend, Buckets, Row
+from pilothouse.reward.backends.combine import Combination, no_disagreement
 from pilothouse.reward.batching import Batcher
-from pilothouse.reward.config import RewardConfig, ScorerConfig
+from pilothouse.reward.config import BatchingConfig, RewardConfig, ScorerConfig
 from pilothouse.tensors import Floats
 
 PLAIN = "score"
 """Name of the one component of a plain scorer."""
+
+COMPOSITE = "composite"
+"""Kind of a scorer of several parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +47,44 @@ class Scored:
     """The scores of one request."""
 
     values: Floats
-    """Weighted sum of the components, float32 [B], all finite."""
+    """The components combined, float32 [B], all finite."""
     components: tuple[Component, ...]
+    disagreement: Floats = field(default_factory=no_disagreement)
+    """Population standard deviation of an ensemble's members, float32 [B]; [0] where there is no ensemble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a composite is made of."""
+
+    parts: tuple[tuple[str, float, ScorerConfig], ...]
+    """Name, weight and scorer of every part."""
+    kind: str
+    """`composite`, or the backend of the one part."""
+    combination: Combination = field(default_factory=Combination)
+    """How their scores become one."""
+
+    @classmethod
+    def of(cls, config: RewardConfig) -> "Recipe":
+        """Returns the recipe of the configured scorer."""
+        parts = tuple((part.name, part.weight, part) for part in config.parts)
+        return cls(
+            parts or ((PLAIN, 1.0, config),), config.backend, Combination(config.combine, config.std_factor)
+        )
 
 
 class Composite:
     """What the service scores with; every part has its own queue, so that a slow one holds no other up."""
 
-    def __init__(self, parts: Sequence[Part], kind: str) -> None:
+    def __init__(self, parts: Sequence[Part], kind: str, combination: Combination) -> None:
         self.parts = tuple(parts)
         self.kind = kind
         """`composite`, or the backend of the one part."""
-
-    @property
-    def version(self) -> str:
-        """Version of the reward: the model's own, or the digest of all parts with their weights."""
-        if self.kind != "composite":
-            return self.parts[0].backend.version
-        content = [[part.name, part.weight, part.backend.version] for part in self.parts]
-        return f"composite:{blake3(json.dumps(content).encode()).hexdigest()}"
+        self.combination = combination
+        """How the parts' scores become one."""
+        self.version = self._version()
+        """Version of the reward: the model's own; of a weighted sum the digest of its parts with their
+        weights, of an ensemble that of its members' versions and their combination."""
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -74,6 +96,11 @@ class Composite:
         """Longest sequence that every part takes; 0 where none has a limit."""
         limits = [part.backend.max_sequence_tokens for part in self.parts]
         return min((limit for limit in limits if limit), default=0)
+
+    def relabel(self, prefix: str) -> None:
+        """Puts ``prefix`` before the parts' names in metrics."""
+        for part in self.parts:
+            part.batcher.relabel(f"{prefix}{part.name}")
 
     async def start(self, warm_up_lengths: Sequence[int]) -> None:
         """Warms every part up with one row of each length in tokens, and begins to take requests.
@@ -91,7 +118,7 @@ class Composite:
             part.backend.close()
 
     async def score(self, rows: Sequence[Sequence[Row]]) -> Scored:
-        """Returns the weighted sum and every component.
+        """Returns the combined score and every component.
 
         Args:
             rows: For every part its own rows, B each, in the same order.
@@ -99,7 +126,7 @@ class Composite:
         Raises:
             QueueFullError: A part's queue is full.
             ScoringFailedError: A part failed.
-            NonFiniteScoreError: A part's score, or the sum, is not finite.
+            NonFiniteScoreError: A part's score, or the combined one, is not finite.
         """
         tasks = [
             asyncio.create_task(part.batcher.score(own)) for part, own in zip(self.parts, rows, strict=True)
@@ -114,36 +141,38 @@ class Composite:
             Component(part.name, part.weight, values)
             for part, values in zip(self.parts, answers, strict=True)
         )
-        return Scored(_sum(components), components)
+        weights = [part.weight for part in self.parts]
+        return Scored(
+            self.combination.score(answers, weights), components, self.combination.disagreement(answers)
+        )
+
+    def _version(self) -> str:
+        if self.kind != COMPOSITE:
+            return self.parts[0].backend.version
+        content: list[object] = [[part.name, part.weight, part.backend.version] for part in self.parts]
+        if self.combination.name != "weighted":
+            content = [*self.combination.key, *(part.backend.version for part in self.parts)]
+        kind = COMPOSITE if self.combination.name == "weighted" else "ensemble"
+        return f"{kind}:{blake3(json.dumps(content).encode()).hexdigest()}"
 
 
-async def make_composite(config: RewardConfig) -> Composite:
-    """Loads every backend that the configuration names, each in a thread: the event loop stays free.
+async def make_composite(recipe: Recipe, batching: BatchingConfig) -> Composite:
+    """Loads every backend that the recipe names, each in a thread: the event loop stays free.
 
     Raises:
-        PilothouseError: A backend cannot be made; see `make_backend`.
+        PilothouseError: A backend cannot be made; see `make_backend`. Those made before it are freed.
     """
-    buckets = Buckets(config.batching.length_buckets)
-    named: list[tuple[str, float, ScorerConfig]] = [
-        (part.name, part.weight, part) for part in config.parts
-    ] or [(PLAIN, 1.0, config)]
-    parts = []
-    for name, weight, scorer in named:
-        backend = await asyncio.to_thread(make_backend, scorer, buckets)
-        parts.append(Part(name, weight, backend, Batcher(backend.score, config.batching, name=name)))
-    return Composite(parts, config.backend)
-
-
-def _sum(components: Sequence[Component]) -> Floats:
-    total = np.zeros(len(components[0].values), dtype=np.float64)
-    for component in components:
-        total += component.weight * component.values.astype(np.float64)
-    with np.errstate(over="ignore"):
-        values: Floats = total.astype(np.float32)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise NonFiniteScoreError(f"the weighted sum of row {row} overflows; use smaller weights")
-    return values
+    buckets = Buckets(batching.length_buckets)
+    parts: list[Part] = []
+    try:
+        for name, weight, scorer in recipe.parts:
+            backend = await asyncio.to_thread(make_backend, scorer, buckets)
+            parts.append(Part(name, weight, backend, Batcher(backend.score, batching, name=name)))
+    except BaseException:
+        for part in parts:
+            part.backend.close()
+        raise
+    return Composite(parts, recipe.kind, recipe.combination)
 
 
 def _warm_up(backend: Backend, lengths: Sequence[int]) -> list[Row]:

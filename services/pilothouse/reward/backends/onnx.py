@@ -89,6 +89,10 @@ class OnnxBackend(Backend):
             ) from error
         return normalise(raw, self._manifest, len(rows))
 
+    def close(self) -> None:
+        """Frees the session."""
+        del self._session
+
 
 def open_session(
     model: Path, providers: Sequence[ProviderName], threads: int | None

@@ -30,8 +30,8 @@ LEAST_PAGE_RANKINGS = 50
 _SAMPLES = 12
 _NOTES = (
     "Everything here is simulated: the crowd is a program, named so; reviews come from templates; the model "
-    "is the built-in tiny one, started from random numbers. It shows that the loop works, not that a model is "
-    "good.",
+    "is the built-in tiny one, started from random numbers. It shows that the loop works, not that a model "
+    "is good.",
     "Honest raters like an answer by its words of praise less those of blame, with Gumbel noise (Bradley and "
     "Terry's model); one of the crowd ranks by chance and one never changes the order shown. One honest "
     "rater uses the real page in a headless Chromium, by the keyboard; the others use the API.",
