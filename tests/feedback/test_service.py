@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse.client import (
+    AsyncFeedbackClient,
     FeedbackAnswer,
     FeedbackClient,
     FeedbackTask,
@@ -272,3 +273,20 @@ def test_kill_9_in_the_middle_of_a_thousand_submits_loses_and_doubles_nothing(
     assert {row["id"]: row["task"] for row in rows} == acknowledged
     assert len(rows) == total
     assert len({row["task"] for row in rows}) == total
+
+
+async def test_the_asyncio_client_does_the_same(tmp_path: Path) -> None:
+    with process(tmp_path, f"sqlite:///{tmp_path}/db") as service:
+        async with AsyncFeedbackClient(service.target) as feedback:
+            await feedback.put_queue(QueueSettings(name="q"))
+            assert await feedback.add_tasks("q", tasks(2)) == 2
+            assert [task.id async for task in feedback.open_tasks("q", page=1)] == ["task-00000", "task-00001"]
+            rater = await feedback.add_rater("Ada")
+            held = await feedback.claim("q", rater)
+            assert await feedback.renew(held.id, rater) >= held.lease_expires_at
+            assert await feedback.submit(uuid.uuid4().hex, held.id, rater, Ranking(ranks=[1, 1, 2, 3]))
+            await feedback.release((await feedback.claim("q", rater)).id, rater)
+            assert (await feedback.progress("q")).rankings == 1
+            assert (await feedback.quality("q")).rankings == 1
+            await feedback.set_rater_state(rater, "excluded")
+            assert (await feedback.progress("q")).rankings == 0

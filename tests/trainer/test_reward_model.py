@@ -15,6 +15,7 @@ from pilothouse.models.text import TextCodec
 from pilothouse.trainer.config import OptimiserConfig, RewardModelConfig
 from pilothouse.trainer.data.encode import EncodedRanking
 from pilothouse.trainer.rankings import pairs_loss
+from pilothouse.trainer.reward_data import read_reward_data
 from pilothouse.trainer.reward_model import backward, ordered_scores, score_sequences, train_reward_model
 
 GOOD, BAD = (" good", " great", " wonderful", " brilliant"), (" bad", " awful", " boring", " terrible")
@@ -46,7 +47,7 @@ def _config(folder: Path, **changes: object) -> RewardModelConfig:
     return RewardModelConfig.model_validate(values | changes)
 
 
-@pytest.mark.parametrize("loss", ["pairs", "best-of-k"])
+@pytest.mark.parametrize("loss", ["pairs", "plackett-luce", "best-of-k"])
 def test_a_reward_model_learns_the_order_that_people_gave(tmp_path: Path, loss: str) -> None:
     result = train_reward_model(_config(tmp_path, loss=loss))
     assert result.accuracy is not None
@@ -123,6 +124,64 @@ def test_micro_batches_do_not_change_the_gradient() -> None:
             torch.cat([p.grad.flatten() for p in model.model.parameters() if p.grad is not None])
         )
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-5)
+
+
+def test_a_ranking_counts_by_its_weight_and_the_batch_by_the_sum_of_weights() -> None:
+    start = load_causal_lm("tiny")
+    model = ScalarModel.from_causal_lm(start.model, seed=0, pad_id=start.codec.pad_id)
+    rows = [np.array(row, np.int32) for row in ([5, 6, 2], [7, 8, 9, 2], [4, 2], [9, 9, 9, 9, 2])]
+    batch = [
+        EncodedRanking("a", tuple(rows[:2]), (1, 2), weight=0.2),
+        EncodedRanking("b", tuple(rows[2:]), (2, 1), weight=0.6),
+    ]
+    scores = ordered_scores(model, rows)
+    losses = pairs_loss(scores[:2], (1, 2)), pairs_loss(scores[2:], (2, 1))
+    expected = (0.2 * losses[0] + 0.6 * losses[1]) / 0.8
+    assert backward(RewardModelConfig(micro_batch_tokens=1), model, batch)["loss"] == pytest.approx(
+        expected.item(), abs=1e-6
+    )
+
+
+def test_equal_weights_are_no_weights_and_a_resumed_run_notices_others(tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    first = train_reward_model(config)
+    (file,) = config.data
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row | {"weight": 1.0}) + "\n" for row in rows))
+    assert train_reward_model(config).version == first.version
+    file.write_text("".join(json.dumps(row | {"weight": 0.5}) + "\n" for row in rows))
+    with pytest.raises(DivergedRunError, match=r"other settings \(data\)"):
+        train_reward_model(config)
+
+
+def test_dialogues_go_through_the_models_chat_template(tmp_path: Path) -> None:
+    file, opening = tmp_path / "hh.jsonl", "\n\nHuman: the film\n\nAssistant:"
+    rows = [
+        {"chosen": f"{opening} was{good}", "rejected": f"{opening} was{bad}"}
+        for good, bad in zip(GOOD, BAD, strict=True)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    start = load_causal_lm("tiny")
+    config = _config(tmp_path, data=(file,), evaluation_data=(file,), max_sequence_tokens=64)
+    item = read_reward_data(config, start).items[0]
+    prompt = start.codec.encode_chat([("user", "the film")])
+    np.testing.assert_array_equal(item.sequences[0][: item.prompt_length], prompt)
+    np.testing.assert_array_equal(
+        item.sequences[0][item.prompt_length :], start.codec.encode_answer("was good")
+    )
+    assert train_reward_model(config).report is not None
+
+
+def test_a_model_without_a_chat_template_says_how_dialogues_can_be_read(tmp_path: Path) -> None:
+    start = load_causal_lm("tiny")
+    save_causal_lm(start.model, start.codec, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    file, opening = tmp_path / "hh.jsonl", "\n\nHuman: the film\n\nAssistant:"
+    file.write_text(json.dumps({"chosen": f"{opening} good", "rejected": f"{opening} bad"}) + "\n")
+    config = _config(tmp_path, data=(file,), model=str(tmp_path / "base"), max_sequence_tokens=64)
+    with pytest.raises(ConfigError, match=r'no chat template.*reward_model\.dialogues = "text"'):
+        train_reward_model(config)
+    assert train_reward_model(config.model_copy(update={"dialogues": "text"})).version
 
 
 def test_scores_come_back_in_the_order_asked_for() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pilothouse.trainer.statistics import mean_interval, ratio_interval, smooth
+from pilothouse.trainer.statistics import mean_interval, ratio_interval, smooth, sums_interval
 
 
 def test_the_interval_agrees_with_scipys_bootstrap() -> None:
@@ -47,3 +47,31 @@ def test_smoothing_starts_at_the_first_value_and_follows() -> None:
     assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
     curve = smooth([0.0] * 5 + [1.0] * 20)
     assert 0 < curve[6] < curve[-1] <= 1
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    return sums[:, 0] / sums[:, 1]
+
+
+def test_an_interval_of_sums_agrees_with_that_of_the_ratio() -> None:
+    generator = np.random.default_rng(0)
+    rows = np.stack([generator.normal(1, 1, 90), generator.uniform(1, 3, 90)], axis=1)
+    units = np.repeat(np.arange(30), 3)
+    found = sums_interval(rows, _ratio, units=units)
+    groups = rows.reshape(30, 3, 2).sum(axis=1)
+    expected = ratio_interval(groups[:, 0], groups[:, 1])
+    assert found is not None
+    assert found.mean == pytest.approx(expected.mean)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+    assert found.count == 30
+
+
+def test_a_statistic_that_is_undefined_for_the_sample_has_no_interval() -> None:
+    assert sums_interval(np.zeros((4, 2)), _ratio, units=[0, 1, 2, 3]) is None
+    assert sums_interval(np.zeros((0, 2)), _ratio, units=[]) is None
+
+
+def test_resamples_in_which_a_statistic_is_undefined_do_not_count() -> None:
+    found = sums_interval(np.array([[1.0, 1.0], [0.0, 0.0]]), _ratio, units=[0, 1])
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)

@@ -1,6 +1,7 @@
 """Typed clients of the services: arrays or text in, dataclasses out."""
 
 from pilothouse.client.feedback import FeedbackClient
+from pilothouse.client.feedback_async import AsyncFeedbackClient
 from pilothouse.client.feedback_types import (
     Adjustment,
     AnswerSource,
@@ -68,6 +69,7 @@ __all__ = [
     "Adjustment",
     "AnswerSource",
     "Assignment",
+    "AsyncFeedbackClient",
     "AsyncPolicyClient",
     "AsyncReferenceClient",
     "AsyncRewardClient",

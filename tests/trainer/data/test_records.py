@@ -174,3 +174,37 @@ def test_missing_unknown_and_broken_files_are_refused_by_name(tmp_path: Path) ->
         list(read_records(tmp_path / "latin.jsonl"))
     with pytest.raises(InvalidDataError, match="holds no prompts"):
         read_prompts(tmp_path / "empty.jsonl")
+
+
+def test_a_ranking_has_the_weight_task_and_rater_of_its_record(tmp_path: Path) -> None:
+    ranked = {"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2]}
+    exported = {"kind": "ranking", "unsafe": [1], "gold_ranks": [], "sources": [{"model": "m"}]}
+    file = _jsonl(
+        tmp_path,
+        ranked | exported | {"id": "1", "weight": 0.25, "task": "t", "rater": "r7"},
+        {"prompt": "p", "chosen": "a", "rejected": "b", "id": "2", "weight": 1, "rater": 3},
+        ranked | {"id": "3"},
+        ranked | {"id": "4", "weight": 0},
+    )
+    answers = (("a", "b"), (1, 2))
+    assert read_rankings(file) == [
+        Ranking("1", "p", *answers, weight=0.25, task="t", rater="r7"),
+        Ranking("2", "p", *answers, rater="3"),
+        Ranking("3", "p", *answers),
+    ]
+
+
+@pytest.mark.parametrize("weight", ["-0.1", "1.5", "NaN", "Infinity", "1e999", '"1"', "true", "[1]"])
+def test_a_weight_that_is_none_is_refused_with_its_line_and_the_mend(tmp_path: Path, weight: str) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"responses": ["a", "b"], "ranks": [1, 2], "weight": ' + weight + "}\n")
+    with pytest.raises(
+        InvalidDataError, match=r"line 1: 'weight' must be a number from 0 to 1, got .* counts 1"
+    ):
+        read_rankings(file)
+
+
+def test_a_file_whose_rankings_all_weigh_nothing_says_so(tmp_path: Path) -> None:
+    file = _jsonl(tmp_path, *[{"responses": ["a", "b"], "ranks": [1, 2], "weight": 0}] * 3)
+    with pytest.raises(InvalidDataError, match=r"no ranking of .* can be used \(weight_zero: 3\)"):
+        read_rankings(file)

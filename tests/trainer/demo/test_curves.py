@@ -7,7 +7,7 @@ import pytest
 from pilothouse.trainer.demo.curves import charts
 from pilothouse.trainer.demo.recipe import TINY_DEMO
 from pilothouse.trainer.demo.results import TITLES, Results
-from pilothouse.trainer.demo.stages import Stage
+from pilothouse.trainer.stages import Stage
 
 
 def _rows(file: Path, rows: list[dict[str, object]]) -> None:
