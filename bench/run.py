@@ -12,6 +12,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench import feedback
 from bench.compare import Row, interleave, speedup
 from bench.limits import GemmFloor, linear_shapes, loopback_seconds
 from bench.memory import PeakMemory
@@ -23,7 +24,7 @@ PEER_PYTHON = ROOT / ".venvs/trl/bin/python"
 RESULTS = ROOT / "bench/results/latest.json"
 PARTIAL = RESULTS.with_name("partial.json")
 """Rows so far; becomes `RESULTS` when all are there, so that those were always measured together."""
-PARTS = ["generate", "push", "ppo"]
+PARTS = ["generate", "push", "ppo", "feedback"]
 LOGPROB_TOLERANCE = 1e-4  # nats, float32
 GENERATION = [(1, True, 1.2), (8, True, 1.5), (32, True, 1.5), (8, False, None), (32, False, None)]
 PPO = [("equal", 1.25, 2), ("ragged", 1.5, 1)]
@@ -62,6 +63,8 @@ def measure(parts: Sequence[str], folder: str, pairs: int) -> Iterator[Row]:
             if "push" in parts:
                 yield push(ours, pairs)
                 yield gap(ours)
+    if "feedback" in parts:
+        yield from feedback.measure(pairs, console)
     if "ppo" in parts:
         for profile, goal, times in PPO:
             yield from ppo(folder, profile, goal, times * pairs)

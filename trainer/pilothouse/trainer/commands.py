@@ -31,24 +31,21 @@ def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = 
 
 @train.command()
 def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Train a reward model on rankings: section [reward_model]."""
-    from dataclasses import asdict
-
+    """Train a reward model, or an ensemble of some, on rankings: section [reward_model]."""
     from pilothouse.trainer.display import one_line
+    from pilothouse.trainer.ensemble import train_ensemble
     from pilothouse.trainer.fit_config import RewardModelConfig
     from pilothouse.trainer.reward_model import train_reward_model
+    from pilothouse.trainer.reward_told import ensemble_told, model_told
 
     settings = _settings(RewardModelConfig, "reward_model", config, overrides)
-    with (
-        _told_when_stopped(as_json),
-        one_line("Reward model", ("loss", "accuracy", "eval_accuracy")) as progress,
-    ):
-        result = train_reward_model(settings, progress)
-    told: dict[str, object] = {"state": "finished", "model": str(settings.output / "model")}
-    told["reward_version"] = result.version
-    if result.accuracy is not None:
-        told["held_out_accuracy"] = asdict(result.accuracy.overall)
-    _tell({**told, **result.metrics}, as_json)
+    names = ("loss", "accuracy", "eval_accuracy")
+    with _told_when_stopped(as_json), one_line("Reward model", names) as progress:
+        if settings.members == 1:
+            told = model_told(settings, train_reward_model(settings, progress))
+        else:
+            told = ensemble_told(settings, train_ensemble(settings, progress))
+    _tell(told, as_json)
 
 
 @train.command()
@@ -108,16 +105,28 @@ def demo(
     tiny: Annotated[
         bool, typer.Option("--tiny", help="A tiny model and made-up rankings: two minutes.")
     ] = False,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="The closed loop: a simulated crowd ranks, twice round.")
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option(help="With --loop: one of the crowd ranks on the page, in Chromium.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Run directory; runs/demo or runs/demo-tiny.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; else runs/demo, demo-tiny or demo-loop.")
+    ] = None,
 ) -> None:
     """Run the whole job: SFT, reward model, ONNX export, services, online PPO, report."""
+    from pilothouse.trainer.demo.loop.run import run_loop_demo
     from pilothouse.trainer.demo.run import run_demo
 
-    folder = out or Path("runs") / ("demo-tiny" if tiny else "demo")
+    folder = out or Path("runs") / ("demo-loop" if loop else "demo-tiny" if tiny else "demo")
     screen = console()
     try:
-        passed = run_demo(folder, tiny=tiny, seed=seed, console=screen)
+        if loop:
+            passed = run_loop_demo(folder, seed=seed, browser=browser, console=screen)
+        else:
+            passed = run_demo(folder, tiny=tiny, seed=seed, console=screen)
     except KeyboardInterrupt:
         screen.print("Stopped. What was done is kept: the same command goes on from there.")
         raise typer.Exit(Exit.INTERRUPTED) from None

@@ -78,10 +78,15 @@ class RewardModelConfig(FitConfig):
 
     output: Path = Path("runs/reward-model")
     """Folder of checkpoints, ``metrics.jsonl`` and, in ``model``, the result."""
-    loss: Literal["pairs", "best-of-k"] = "pairs"
-    """All pairs of a ranking (InstructGPT), or the best against the others in one softmax (Ziegler)."""
+    loss: Literal["pairs", "plackett-luce", "best-of-k"] = "pairs"
+    """All pairs of a ranking (InstructGPT), the ranking as choices in turn (Plackett, Luce), or the best
+    against the others in one softmax (Ziegler)."""
     ties: Literal["half", "drop"] = "half"
-    """A tied pair has the soft target 1/2, or does not count."""
+    """A tied pair pulls its scores together (soft target 1/2; Efron in ``plackett-luce``), or does not
+    count."""
+    dialogues: Literal["auto", "text"] = "auto"
+    """Whether ``chosen`` and ``rejected`` in the form of hh-rlhf ("Human: ... Assistant: ...") are read as
+    conversations, for the model's chat template, or as texts like any other."""
     square_penalty: float = Field(default=0.0, ge=0)
     """Weight of the mean squared score, which keeps scores from drifting (Open-Assistant: 0.001)."""
     normalise_with: tuple[Path, ...] = ()
@@ -96,3 +101,9 @@ class RewardModelConfig(FitConfig):
     """Temperature of those samples; that of the rollout."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Longest of those samples."""
+    members: int = Field(default=1, ge=1)
+    """Models to train, each with a seed of its own: an ensemble, in ``member-1/model`` and so on."""
+    member_bootstrap: bool = True
+    """Each of several members learns from prompts drawn with replacement, as many as there are."""
+    std_factor: float = Field(default=1.0, ge=0)
+    """λ of mean - λ · deviation of the members' scores, for the report."""

@@ -29,6 +29,10 @@ _MAY_CHANGE = {"output", "resume", "accept_changes", "epochs", "checkpoint_every
     "data",  # what the files hold is in the task's digest
     "evaluation_data",
     "normalise_with",
+    "dialogues",
+    "members",
+    "member_bootstrap",
+    "std_factor",
 }
 """Settings that may change between two parts of one run, see `pilothouse.trainer.identity`."""
 

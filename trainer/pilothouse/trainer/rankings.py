@@ -16,7 +16,7 @@ from pilothouse.tensors import Floats
 from pilothouse.trainer.statistics import Interval, ratio_interval
 
 Ties = Literal["half", "drop"]
-"""A tied pair has the soft target 1/2, or does not count."""
+"""A tied pair pulls its scores together, or does not count."""
 
 BUCKETS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Edges of the confidence buckets; confidence is sigmoid(|difference of scores|)."""
@@ -31,7 +31,7 @@ def pairs_loss(scores: Tensor, ranks: Sequence[int], *, ties: Ties = "half") -> 
     Args:
         scores: [K], K >= 2.
         ranks: K ranks, smaller is better.
-        ties: What equal ranks mean.
+        ties: ``half``: a tied pair has the soft target 1/2.
     """
     first, second = torch.triu_indices(len(ranks), len(ranks), offset=1, device=scores.device)
     order = torch.as_tensor(ranks, device=scores.device)
@@ -54,6 +54,35 @@ def best_of_loss(scores: Tensor, ranks: Sequence[int]) -> Tensor:
     """
     best = torch.tensor([rank == min(ranks) for rank in ranks], dtype=scores.dtype, device=scores.device)
     return -(log_softmax(scores, dim=0) * best / best.sum()).sum()
+
+
+def plackett_luce_loss(scores: Tensor, ranks: Sequence[int], *, ties: Ties = "half") -> Tensor:
+    """Returns -log likelihood of the whole ranking as K - 1 choices in turn, divided by K - 1.
+
+    Luce 1959 and Plackett 1975: the best is chosen among all K answers by a softmax over scores, the next
+    among the rest, and so on; this is Cox's partial likelihood with scores as log hazards. Divided by the
+    choices, no prompt counts more than another, and for K = 2 it is the pairwise loss.
+
+    The exact likelihood of tied answers sums over all their orders, and says nothing at all of ties at the
+    bottom. Efron 1977 takes a share out of the tied answers' part of each denominator instead: it costs
+    nothing, equals the mean over the orders where tied scores are equal, and falls off where they are not, so
+    that a tie, which people mean, pulls its scores together.
+
+    Args:
+        scores: [K], K >= 2.
+        ranks: K ranks, smaller is better.
+        ties: ``half``: Efron's approximation. ``drop``: an answer is chosen among itself and the worse ones.
+    """
+    order = torch.as_tensor(ranks, device=scores.device)
+    worse = (order[None, :] > order[:, None]).to(scores.dtype)  # [K, K]: the column is worse than the row
+    tied = (order[None, :] == order[:, None]).to(scores.dtype)
+    if ties == "drop":
+        share = torch.eye(len(ranks), dtype=scores.dtype, device=scores.device)
+    else:
+        chosen = torch.tril(tied, diagonal=-1).sum(dim=1, keepdim=True)  # tied ones that went before
+        share = tied * (1 - chosen / tied.sum(dim=1, keepdim=True))
+    rest = torch.logsumexp(scores + torch.log(worse + share), dim=1)  # log 0: not among the rest
+    return (rest - scores).sum() / (len(ranks) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +109,19 @@ class PairAccuracy:
     """Mean difference of scores, better minus worse."""
 
 
-def pair_accuracy(scores: Sequence[Floats], ranks: Sequence[Sequence[int]], *, seed: int = 0) -> PairAccuracy:
+def pair_accuracy(
+    scores: Sequence[Floats],
+    ranks: Sequence[Sequence[int]],
+    *,
+    units: Sequence[int] | None = None,
+    seed: int = 0,
+) -> PairAccuracy:
     """Compares scores with rankings.
 
     Args:
         scores: One row [K] for each ranking, before any normalisation.
         ranks: K ranks for each ranking, smaller is better.
+        units: Number, from 0, of the prompt of each ranking; None where every ranking has one of its own.
         seed: Of the bootstrap.
 
     Raises:
@@ -93,7 +129,9 @@ def pair_accuracy(scores: Sequence[Floats], ranks: Sequence[Sequence[int]], *, s
     """
     margins = [_margins(row, order) for row, order in zip(scores, ranks, strict=True)]
     right = [float((row > 0).sum() + 0.5 * (row == 0).sum()) for row in margins]
-    overall = ratio_interval(right, [float(len(row)) for row in margins], seed=seed)
+    groups = np.arange(len(margins)) if units is None else np.asarray(units)
+    counts = np.bincount(groups, weights=[len(row) for row in margins])
+    overall = ratio_interval(np.bincount(groups, weights=right), counts, seed=seed)
     flat = np.concatenate(margins)
     confidence = 1 / (1 + np.exp(-np.abs(flat)))
     buckets = []

@@ -3,48 +3,58 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pilothouse.errors import ConfigError
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import CausalLM, load_causal_lm
 from pilothouse.tensors import Floats, Tokens
-from pilothouse.trainer.data.encode import EncodedRanking, encode_prompts, encode_rankings
-from pilothouse.trainer.data.records import read_prompts, read_rankings
 from pilothouse.trainer.durable import to_json, write_atomic
 from pilothouse.trainer.fit_config import RewardModelConfig
 from pilothouse.trainer.fit_run import MODEL, FitRun, watched
 from pilothouse.trainer.fitting import Fit, Metrics, Task, data_digest, require_data
 from pilothouse.trainer.folders import replace_folder
+from pilothouse.trainer.held_out import HeldOutReport, held_out_report
+from pilothouse.trainer.pairs import independent_units
 from pilothouse.trainer.ppo.minibatches import micro_batches
 from pilothouse.trainer.ppo.optimiser import as_parameters
 from pilothouse.trainer.ppo.trainable import freeze_lower_layers
 from pilothouse.trainer.progress import Progress, silent
 from pilothouse.trainer.rankings import (
     PairAccuracy,
-    accuracy_to_json,
     best_of_loss,
     pair_accuracy,
     pairs_loss,
+    plackett_luce_loss,
 )
-from pilothouse.trainer.sampling import sample_sequences
-from pilothouse.trainer.token_ids import check_tokenizer
+from pilothouse.trainer.reward_card import write_card
+from pilothouse.trainer.reward_data import Rankings, RewardData, describe, read_reward_data
 
-Rankings = Sequence[EncodedRanking]
+ACCURACY = "accuracy.json"
+"""Name of the report on held-out rankings in the run's folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class RewardModelResult:
     """What came out of training."""
 
-    accuracy: PairAccuracy | None
+    report: HeldOutReport | None
     """On held-out rankings; None without them."""
     version: str
     """Version of the reward model, as services report it."""
     metrics: Metrics
     """Of the last step."""
+    scores: tuple[Floats, ...]
+    """Of the held-out answers as served: a row [K] for each ranking."""
+
+    @property
+    def accuracy(self) -> PairAccuracy | None:
+        """On held-out rankings; None without them."""
+        return None if self.report is None else self.report.accuracy
 
 
 def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -> RewardModelResult:
@@ -53,78 +63,136 @@ def train_reward_model(config: RewardModelConfig, progress: Progress = silent) -
     The process keeps the memory that it frees from here on, see `pilothouse.models.memory.keep_freed_memory`.
 
     Raises:
-        ConfigError: No data, or the policy of ``normalise_with`` has another tokenizer.
+        ConfigError: No data, several members, or the policy of ``normalise_with`` has another tokenizer.
         InvalidDataError: The data cannot be used.
         RunInUseError: Another process writes to ``config.output``.
         KeyboardInterrupt: Ended by a signal or a caller, after a checkpoint.
     """
     require_data(config, "reward_model")
+    if config.members > 1:
+        raise ConfigError(
+            f"reward_model.members is {config.members}; train_reward_model trains one, train_ensemble several"
+        )
     with watched(config, "reward-model") as run:
-        return _train(config, run, progress)
+        start = load_causal_lm(config.model, device=config.device)
+        return train_on(config, start, read_reward_data(config, start), run, progress)
 
 
-def _train(config: RewardModelConfig, run: FitRun, progress: Progress) -> RewardModelResult:
-    start = load_causal_lm(config.model, device=config.device)
+def train_on(
+    config: RewardModelConfig,
+    start: CausalLM,
+    data: RewardData,
+    run: FitRun,
+    progress: Progress,
+    member: dict[str, Any] | None = None,
+) -> RewardModelResult:
+    """Trains, normalises and writes one reward model.
+
+    Args:
+        config: The run.
+        start: The model that it starts from a copy of.
+        data: What it learns from and is measured on.
+        run: Its process, folder and server.
+        progress: Hears of every step.
+        member: For the card: which member of an ensemble it is; None for none.
+    """
     model = ScalarModel.from_causal_lm(start.model, config.seed, pad_id=start.codec.pad_id)
     freeze_lower_layers(model.model, len(model.spec.layers), config.trainable_layers)
-    items = _read(config.data, config, start)
-    samples = _normalisation_samples(config, start, items)
     if config.normalise_before:
-        normalise(model, samples, config.micro_batch_tokens)
-    held_out = _read(config.evaluation_data, config, start) if config.evaluation_data else []
-    found: list[PairAccuracy] = []  # before the last normalisation: confidence is that of the trained loss
-    metrics = Fit(config, _task(config, model, items, held_out, samples, found), run).run(progress)
-    normalise(model, samples, config.micro_batch_tokens)
+        normalise(model, data.samples, config.micro_batch_tokens)
+    gain, bias = model.gain, model.bias
+    found: list[list[Floats]] = []  # before the last normalisation: confidence is that of the trained loss
+    metrics = Fit(config, _task(config, model, data, found), run).run(progress)
+    normalise(model, data.samples, config.micro_batch_tokens)
+    report = held_out_report(found[-1], data.held_out) if found else None
     with replace_folder(config.output / MODEL) as folder:
         manifest = model.save(folder, start.codec, max_sequence_tokens=config.max_sequence_tokens)
-    accuracy = found[-1] if found else None
-    if accuracy is not None:
-        write_atomic(config.output / "accuracy.json", to_json(accuracy_to_json(accuracy)))
-    return RewardModelResult(accuracy, manifest.version, metrics)
+        write_card(folder, _card(config, data, model, manifest.version, report, model.gain / gain, member))
+    if report is not None:
+        write_atomic(config.output / ACCURACY, to_json(report.to_json()))
+    served = [model.gain * (row - bias) / gain + model.bias for row in (found[-1] if found else [])]
+    return RewardModelResult(report, manifest.version, metrics, tuple(served))
 
 
-def _task(
+def _card(
     config: RewardModelConfig,
+    data: RewardData,
     model: ScalarModel,
-    items: Rankings,
-    held_out: Rankings,
-    samples: Sequence[Tokens],
-    found: list[PairAccuracy],
-) -> Task:
-    """Returns the task; every evaluation is also appended to ``found``, the last after the last step."""
+    version: str,
+    report: HeldOutReport | None,
+    served: float,
+    member: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns the card; ``served`` is by how much served differences of scores exceed the trained ones."""
+    training = (
+        "loss",
+        "ties",
+        "square_penalty",
+        "seed",
+        "epochs",
+        "batch_size",
+        "trainable_layers",
+        "overlong",
+    )
+    of = "samples of the reference policy" if config.normalise_with else "of the answers that were ranked"
+    return {
+        "version": version,
+        "base_model": Path(config.model).name,
+        "member": member,
+        "training": config.model_dump(mode="json", include={*training, "max_sequence_tokens"})
+        | {"learning_rate": config.optimiser.learning_rate, "schedule": config.optimiser.schedule},
+        "data": {
+            "training": describe(data.items, config.data),
+            "held_out": describe(data.held_out, config.evaluation_data) if data.held_out else None,
+        },
+        "normaliser": {"gain": model.gain, "bias": model.bias, "samples": len(data.samples), "of": of},
+        "held_out": None if report is None else report.to_json(),
+        "served_temperature": None if report is None else report.calibration.temperature.mean * served,
+    }
+
+
+def _task(config: RewardModelConfig, model: ScalarModel, data: RewardData, found: list[list[Floats]]) -> Task:
+    """Returns the task; the scores of every evaluation are also appended to ``found``."""
 
     def evaluate() -> Metrics:
-        accuracy = held_out_accuracy(model, held_out, config.micro_batch_tokens)
-        found.append(accuracy)
+        found.append(held_out_scores(model, data.held_out, config.micro_batch_tokens))
+        ranks, units = [item.ranks for item in data.held_out], independent_units(data.held_out)
+        accuracy = pair_accuracy(found[-1], ranks, units=units)
         return {"eval_accuracy": accuracy.overall.mean, "eval_margin": accuracy.margin}
 
-    rankings = [(*item.sequences, np.array(item.ranks)) for item in items]
+    rankings = [(*item.sequences, np.array(item.ranks), *_weight(item.weight)) for item in data.items]
     return Task(
         name="reward_model",
         parameters=as_parameters(dict(model.model.named_parameters())),
-        lengths=[sum(len(row) for row in item.sequences) for item in items],
-        digest=data_digest([*rankings, samples] if config.normalise_with else rankings),
-        backward=lambda rows: backward(config, model, [items[row] for row in rows]),
-        evaluate=evaluate if held_out else None,
+        lengths=[sum(len(row) for row in item.sequences) for item in data.items],
+        digest=data_digest([*rankings, data.samples] if config.normalise_with else rankings),
+        backward=lambda rows: backward(config, model, [data.items[row] for row in rows]),
+        evaluate=evaluate if data.held_out else None,
     )
 
 
+def _weight(weight: float) -> list[np.ndarray[Any, Any]]:
+    """Returns the bits of a weight as integers for a digest; nothing for 1, which says nothing."""
+    return [] if weight == 1 else [np.array([weight]).view(np.int32)]
+
+
 def backward(config: RewardModelConfig, model: ScalarModel, batch: Rankings) -> Metrics:
-    """Adds the gradients of the mean loss over the batch's rankings.
+    """Adds the gradients of the batch's mean loss by weight, sum(weight · loss) / sum(weight).
 
     All answers of a ranking go through the model in one pass, each once, whatever the number of their pairs.
     The loss reads ``gain * raw``: the bias cancels in every comparison.
     """
-    total, margins, values = 0.0, [], []
+    total, margins, values, weight = 0.0, [], [], sum(item.weight for item in batch)
     lengths = [sum(len(row) for row in item.sequences) for item in batch]
     for rows in micro_batches(range(len(batch)), lengths, config.micro_batch_tokens):
         chosen = [batch[row] for row in rows]
         scores = model.gain * ordered_scores(model, [row for item in chosen for row in item.sequences])
         groups = scores.split([len(item.sequences) for item in chosen])
-        loss = sum(
-            (ranking_loss(config, group, item.ranks) for group, item in zip(groups, chosen, strict=True)),
-            start=scores.new_zeros(()),
-        ) / len(batch)
+        losses = (
+            item.weight * ranking_loss(config, group, item.ranks)
+            for group, item in zip(groups, chosen, strict=True)
+        )
+        loss = sum(losses, start=scores.new_zeros(())) / weight
         loss.backward()
         total += loss.item()
         values.append(scores.detach())
@@ -139,9 +207,13 @@ def backward(config: RewardModelConfig, model: ScalarModel, batch: Rankings) -> 
 
 def ranking_loss(config: RewardModelConfig, scores: Tensor, ranks: Sequence[int]) -> Tensor:
     """Returns the configured loss of one ranking from its scores [K]."""
-    loss = (
-        pairs_loss(scores, ranks, ties=config.ties) if config.loss == "pairs" else best_of_loss(scores, ranks)
-    )
+    match config.loss:
+        case "pairs":
+            loss = pairs_loss(scores, ranks, ties=config.ties)
+        case "plackett-luce":
+            loss = plackett_luce_loss(scores, ranks, ties=config.ties)
+        case "best-of-k":
+            loss = best_of_loss(scores, ranks)
     return loss + config.square_penalty * scores.square().mean()
 
 
@@ -174,41 +246,10 @@ def normalise(model: ScalarModel, samples: Sequence[Tokens], micro_batch_tokens:
     model.bias = float(-model.gain * raw.mean())
 
 
-def held_out_accuracy(model: ScalarModel, items: Rankings, micro_batch_tokens: int) -> PairAccuracy:
-    """Compares the model's scores with rankings it has not seen."""
+def held_out_scores(model: ScalarModel, items: Rankings, micro_batch_tokens: int) -> list[Floats]:
+    """Returns the normalised scores of rankings, a row float32 [K] for each."""
     scores = score_sequences(model, [row for item in items for row in item.sequences], micro_batch_tokens)
-    ends = np.cumsum([len(item.sequences) for item in items])[:-1]
-    return pair_accuracy(np.split(scores, ends), [item.ranks for item in items])
-
-
-def _read(files: Sequence[Path], config: RewardModelConfig, model: CausalLM) -> list[EncodedRanking]:
-    found = read_rankings(list(files))
-    limit = config.max_sequence_tokens
-    encoded = encode_rankings(found, model.codec, max_tokens=limit, overlong=config.overlong)
-    return encoded.told("rankings")
-
-
-def _normalisation_samples(config: RewardModelConfig, start: CausalLM, items: Rankings) -> list[Tokens]:
-    """Returns samples of the reference policy; without prompts for it, answers that people ranked."""
-    if not config.normalise_with:
-        answers = [row for item in items for row in item.sequences]
-        order = np.random.Generator(np.random.Philox(config.seed)).permutation(len(answers))
-        return [answers[int(row)] for row in order[: config.normalise_samples]]
-    policy = load_causal_lm(config.policy, device=config.device) if config.policy else start
-    check_tokenizer(
-        policy.codec,
-        start.codec.digest,
-        reader=f"the reward model, which starts from {config.model},",
-        mend="set reward_model.policy to a model with the same tokenizer, or leave it empty",
-    )
-    room = config.max_sequence_tokens - config.max_new_tokens
-    prompts = encode_prompts(
-        read_prompts(list(config.normalise_with)), policy.codec, max_tokens=max(1, room)
-    ).items
-    rows = [prompts[index % len(prompts)].tokens for index in range(config.normalise_samples)]
-    return sample_sequences(
-        policy, rows, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed
-    )
+    return np.split(scores, np.cumsum([len(item.sequences) for item in items])[:-1])
 
 
 def _pair_metrics(groups: Sequence[tuple[Floats, Sequence[int]]]) -> Metrics:

@@ -62,6 +62,14 @@ class EncodedRanking:
     """K rows int32 [P + C]: the prompt, an answer, EOS."""
     ranks: tuple[int, ...]
     """K ranks, smaller is better."""
+    prompt_length: int = 0
+    """P: tokens that all answers have before them."""
+    weight: float = 1.0
+    """How much it counts in training, in (0, 1]."""
+    task: str = ""
+    """Rankings of the same task are of the same answers; empty where unknown."""
+    rater: str = ""
+    """Who put them in order; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,9 @@ def encode_rankings(
         truncated += cut
         prompt = _end_of(prompt, room, codec)
         rows = tuple(np.concatenate([prompt, answer]) for answer in answers)
-        items.append(EncodedRanking(item.id, rows, item.ranks))
+        items.append(
+            EncodedRanking(item.id, rows, item.ranks, len(prompt), item.weight, item.task, item.rater)
+        )
     return _kept(items, dropped, truncated, max_tokens)
 
 

@@ -8,21 +8,27 @@ rankings        ``prompt`` + ``responses`` + ``ranks`` | [``prompt`` +] ``chosen
 
 A prompt is a text or a conversation (a list of ``{"role", "content"}``), and so are ``completion``,
 ``chosen`` and ``rejected``. Where ``prompt`` is missing beside ``chosen`` and ``rejected``, it is what both
-begin with.
+begin with; two dialogues in the form of hh-rlhf are conversations, see `pilothouse.trainer.data.dialogues`.
+A ranking may also have ``weight``, ``task`` and ``rater``. Other columns are ignored.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from pilothouse.errors import InvalidDataError
+from pilothouse.trainer.data.dialogues import Dialogues, last_answers, parse_dialogue
 from pilothouse.trainer.data.files import Record, read_records
 from pilothouse.trainer.data.messages import Chat, as_chat, common_chat, common_text, final_answer
 
 Files = Path | str | Sequence[Path | str]
 """One data file or several."""
 Item = TypeVar("Item")
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,12 @@ class Ranking:
     """K >= 2 answers."""
     ranks: tuple[int, ...]
     """Rank of each answer, smaller is better; equal ranks are ties."""
+    weight: float = 1.0
+    """How much it counts in training, in (0, 1]."""
+    task: str = ""
+    """Rankings of the same task are of the same answers; empty where unknown."""
+    rater: str = ""
+    """Who put them in order; empty where unknown."""
 
 
 def read_prompts(files: Files) -> list[Prompt]:
@@ -78,13 +90,30 @@ def read_demonstrations(files: Files) -> list[Demonstration]:
     return _some(found, files, "demonstrations")
 
 
-def read_rankings(files: Files) -> list[Ranking]:
-    """Reads rankings and pairs.
+def read_rankings(files: Files, *, dialogues: Dialogues = "auto") -> list[Ranking]:
+    """Reads rankings and pairs. Those of weight 0, and dialogues that differ before their end, are left out.
+
+    Args:
+        files: One data file or several.
+        dialogues: What ``chosen`` and ``rejected`` are that hold a whole dialogue in one text.
 
     Raises:
         InvalidDataError: A file or a record cannot be used; the message names file, line and mend.
     """
-    found = [_pair(item) if "chosen" in item.fields else _ranking(item) for item in read_records(files)]
+    found, left_out = [], Counter[str]()
+    for record in read_records(files):
+        ranking = _judgement(record, dialogues)
+        if ranking is None:
+            left_out["differ_before_the_last_answer"] += 1
+        elif ranking.weight == 0:
+            left_out["weight_zero"] += 1
+        else:
+            found.append(ranking)
+    if left_out and not found:
+        told = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
+        raise InvalidDataError(f"no ranking of {files} can be used ({told}); give one with others")
+    if left_out:
+        _log.warning("rankings left out", **left_out, kept=len(found))
     return _some(found, files, "rankings")
 
 
@@ -133,6 +162,31 @@ def _demonstrations(record: Record) -> list[Demonstration]:
     )
 
 
+def _judgement(record: Record, dialogues: Dialogues) -> Ranking | None:
+    """Reads a ranking or a pair; None for two dialogues that are no answers to one prompt."""
+    if "chosen" not in record.fields:
+        return _ranking(record)
+    if dialogues == "auto" and "prompt" not in record.fields:
+        texts = (record.fields["chosen"], record.fields.get("rejected"))
+        chats = [parse_dialogue(text) for text in texts if isinstance(text, str)]
+        if len(chats) == 2 and chats[0] is not None and chats[1] is not None:
+            found = last_answers(chats[0], chats[1])
+            return None if found is None else _made(record, found[0], found[1:], (1, 2))
+    return _pair(record)
+
+
+def _made(record: Record, prompt: str | Chat, responses: Sequence[str], ranks: Sequence[int]) -> Ranking:
+    """Returns a ranking with what its record says of its weight, task and rater."""
+    weight = record.fields.get("weight", 1.0)
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight <= 1:
+        record.refuse(
+            f"'weight' must be a number from 0 to 1, got {weight!r}; without one a ranking counts 1"
+        )
+    names = [record.fields.get(column, "") for column in ("task", "rater")]
+    task, rater = (str(name) if isinstance(name, str | int) else "" for name in names)
+    return Ranking(record.id, prompt, tuple(responses), tuple(ranks), float(weight), task, rater)
+
+
 def _pair(record: Record) -> Ranking:
     """Reads ``chosen`` and ``rejected``; without ``prompt``, what both begin with is the prompt."""
     chosen, rejected = _content(record, "chosen"), _content(record, "rejected")
@@ -151,7 +205,7 @@ def _pair(record: Record) -> Ranking:
             "'chosen' and 'rejected' do not differ, or one is the beginning of the other; drop the record"
         )
     answers = (final_answer(record, "chosen", chosen), final_answer(record, "rejected", rejected))
-    return Ranking(record.id, prompt, answers, (1, 2))
+    return _made(record, prompt, answers, (1, 2))
 
 
 def _ranking(record: Record) -> Ranking:
@@ -171,6 +225,4 @@ def _ranking(record: Record) -> Ranking:
         record.refuse(f"{len(responses)} responses, but {len(ranks)} ranks; give one rank to each response")
     prompt = "" if record.fields.get("prompt", "") == "" else _content(record, "prompt")
     answers = [as_chat(record, "responses", item) if isinstance(item, list) else item for item in responses]
-    return Ranking(
-        record.id, prompt, tuple(final_answer(record, "responses", item) for item in answers), tuple(ranks)
-    )
+    return _made(record, prompt, [final_answer(record, "responses", item) for item in answers], ranks)
