@@ -2,7 +2,8 @@
 
 ``kind`` tells the objects apart from which a policy or a reward model can come: ``ppo``, ``sft``,
 ``reward-model``, ``ensemble``, ``base-model``, ``missing`` and ``seen``. ``problems`` are sentences,
-and there are none where everything is as it was written. Digests are BLAKE3, hexadecimal; times are seconds since 1970.
+and there are none where everything is as it was written. Digests are BLAKE3, hexadecimal; times are seconds
+since 1970.
 """
 
 from collections.abc import Mapping

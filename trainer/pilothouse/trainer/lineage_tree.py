@@ -90,7 +90,7 @@ def _fill_ppo(on: Tree, run: Ppo) -> None:
     _say(on, "held to", f"reference {_short(run.reference.digest)}{held}")
     _add_data(on, run.data)
     for scoring in run.rewards:
-        _hang(on, f"scored by {_short(scoring.version)}", scoring.model)
+        _hang(on, f"scored by {_short(scoring.version)}", scoring.model, scoring.how)
     if run.value_model is not None:
         _hang(on, "value model from", run.value_model)
     _hang(on, "started from", run.policy)
@@ -134,9 +134,12 @@ def _add_snapshot(on: Tree, snapshot: Snapshot) -> None:
             _say(on, name, f"{measure['value']:.3f}")
 
 
-def _hang(on: Tree, label: str, origin: Origin) -> None:
-    """Adds something that is behind, under words that say what it was for."""
-    _fill(on.add(Text.assemble((f"{label}: ", "dim"), _title(origin))), origin)
+def _hang(on: Tree, label: str, origin: Origin, how: str = "") -> None:
+    """Adds something that is behind, under words that say what it was for, and how it was recognised."""
+    branch = on.add(Text.assemble((f"{label}: ", "dim"), _title(origin)))
+    if how:
+        _say(branch, "recognised", how)
+    _fill(branch, origin)
 
 
 def _say(on: Tree, name: str, *parts: str) -> None:
