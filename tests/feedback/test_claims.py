@@ -11,6 +11,7 @@ from pilothouse.feedback.database import Database
 from pilothouse.feedback.store import claims, people, queues, submissions
 from pilothouse.feedback.store.submissions import RankingContent, Said, SkipContent
 from pilothouse.feedback.tables import Assignment, RaterState, Submission, Task
+
 from .conftest import NOW, fill, ranking_task, raters
 
 LEASE = 60

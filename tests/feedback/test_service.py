@@ -24,7 +24,6 @@ from pilothouse.errors import (
     InvalidRequestError,
     NoTaskError,
     NotFoundError,
-    PilothouseError,
     RaterBarredError,
     SubmissionConflictError,
     UnavailableError,
@@ -280,7 +279,10 @@ async def test_the_asyncio_client_does_the_same(tmp_path: Path) -> None:
         async with AsyncFeedbackClient(service.target) as feedback:
             await feedback.put_queue(QueueSettings(name="q"))
             assert await feedback.add_tasks("q", tasks(2)) == 2
-            assert [task.id async for task in feedback.open_tasks("q", page=1)] == ["task-00000", "task-00001"]
+            assert [task.id async for task in feedback.open_tasks("q", page=1)] == [
+                "task-00000",
+                "task-00001",
+            ]
             rater = await feedback.add_rater("Ada")
             held = await feedback.claim("q", rater)
             assert await feedback.renew(held.id, rater) >= held.lease_expires_at
