@@ -2,24 +2,28 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
+from sqlalchemy.orm import Session
 
 from pilothouse.errors import InvalidDataError, InvalidRequestError
 from pilothouse.feedback import metrics
 from pilothouse.feedback.codec import RATER_STATE_NUMBERS, name
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
-from pilothouse.feedback.formats.exporting import export
+from pilothouse.feedback.formats.exporting import DataSet, export
 from pilothouse.feedback.formats.importing import read
 from pilothouse.feedback.formats.located import Limits
 from pilothouse.feedback.formats.manifest import Agreement, Measure
 from pilothouse.feedback.formats.options import ExportOptions, FileFormat, Format, Split
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.quality.intervals import Estimate
-from pilothouse.feedback.quality.report import QualityReport, RaterQuality, weights
+from pilothouse.feedback.quality.judgements import judgement
+from pilothouse.feedback.quality.report import QualityReport, RaterQuality, measure, weights
+from pilothouse.feedback.records import DemonstrationRecord, RankingRecord
 from pilothouse.feedback.store import events, people, progress, reading
 from pilothouse.feedback.store.importing import add_rankings
 from pilothouse.feedback.store.people import Person
@@ -95,17 +99,8 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         self, request: pb.ExportRequest, context: Context
     ) -> AsyncIterator[pb.ExportResponse]:
         options = _options(request)
-        report = await self._measures.fresh(request.queue)
-        trust = weights(report)
-        rankings = await self._database.read(
-            lambda session: list(reading.rankings(session, queue=request.queue, weights=trust))
-        )
-        demonstrations = await self._database.read(
-            lambda session: list(reading.demonstrations(session, queue=request.queue, weights=trust))
-        )
-        found = await asyncio.to_thread(
-            export, rankings, demonstrations, options, agreement=_agreement(report)
-        )
+        rankings, demonstrations = await self._database.read(_everything, request.queue)
+        found = await asyncio.to_thread(_data_set, rankings, demonstrations, options)
         await self._database.write(
             events.record,
             "export",
@@ -151,6 +146,24 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         return [
             _rater(person, measured.get(person.pseudonym), skips.get(person.id, 0)) for person in everyone
         ]
+
+
+def _everything(session: Session, queue: str) -> tuple[list[RankingRecord], list[DemonstrationRecord]]:
+    return list(reading.rankings(session, queue=queue)), list(reading.demonstrations(session, queue=queue))
+
+
+def _data_set(
+    rankings: Sequence[RankingRecord], demonstrations: Sequence[DemonstrationRecord], options: ExportOptions
+) -> DataSet:
+    """Measures the raters, weighs what they said by it, and exports it: all of one moment."""
+    report = measure([judgement(record) for record in rankings])
+    trust = weights(report)
+    return export(
+        [replace(record, weight=trust[record.rater]) for record in rankings],
+        [replace(record, weight=trust.get(record.rater, 1.0)) for record in demonstrations],
+        options,
+        agreement=_agreement(report),
+    )
 
 
 def _rater(person: Person, measured: RaterQuality | None, skips: int) -> pb.RaterReport:
