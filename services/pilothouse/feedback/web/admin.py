@@ -11,8 +11,10 @@ from pilothouse.feedback.web.site import Visitor, render, site_of
 
 _TASKS_SHOWN = 50
 _EVENTS_SHOWN = 200
-TYPICAL_AGREEMENT = (0.63, 0.80)
-"""How often two people order a pair alike in published studies of preferences."""
+_TYPICAL = (0.63, 0.80)
+"""How often two people order a pair alike, in published studies of preferences."""
+_LEAST = 0.6
+"""Below this, something is wrong with the instructions or the raters."""
 
 
 async def show_queues(request: Request, visitor: Visitor) -> Response:
@@ -53,7 +55,7 @@ async def show_task(request: Request, visitor: Visitor) -> Response:
 
 async def show_agreement(request: Request, visitor: Visitor) -> Response:
     """How far raters agree."""
-    return await _measured(request, visitor, "admin_agreement.html", typical=TYPICAL_AGREEMENT)
+    return await _measured(request, visitor, "admin_agreement.html", typical=_TYPICAL, least=_LEAST)
 
 
 async def show_bias(request: Request, visitor: Visitor) -> Response:

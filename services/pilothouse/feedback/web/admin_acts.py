@@ -18,6 +18,7 @@ from pilothouse.feedback.web.site import Visitor, render, site_of
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
+_LIFT = "lift "
 _MAX_REASON = 500
 _VALID_DAYS = (1, 7, 30)
 
@@ -36,8 +37,9 @@ async def adjust(request: Request, visitor: Visitor) -> Response:
     """Vetoes or flags an answer of a task, or its prompt; or lifts that."""
     site, task = site_of(request), request.path_params["task"]
     form = await read_form(request)
-    kind = _one_of(adjustments.Adjustment, form.get("kind", ""))
-    lift = form.get("lift") == "yes"
+    act = form.get("act", "")
+    lift = act.startswith(_LIFT)
+    kind = _one_of(adjustments.Adjustment, act.removeprefix(_LIFT))
     reason = site.texts.text(form.get("reason", "").strip()[:_MAX_REASON], "the reason")
     target = form.get("answer", "") or task
     change = adjustments.adjust_answer if form.get("answer") else adjustments.adjust_prompt
