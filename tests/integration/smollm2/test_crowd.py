@@ -15,7 +15,7 @@ SAMPLES = (1, 2, 4, 8, 16, 24, 24, 24, 24, 24, 24)
 NEW_TOKENS = 60
 ONE_IN_TOKENS = 10_000
 """The shape of a batch moves log-probs by up to 5e-5. That decides a draw only where its first two candidates
-arrive so close together: one such token in this many is accepted, none in 35,000 was seen."""
+arrive so close together: one such token in this many is accepted, none was seen so far."""
 
 
 @pytest.mark.real
