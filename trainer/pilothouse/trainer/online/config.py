@@ -52,9 +52,9 @@ class LoopConfig(Config):
     gold_min_rankings: int = Field(default=50, ge=0)
     """Held-out rankings from which on a gold reward model is trained on them, to raise an alarm when the
     policy exploits the serving one; 0 for none."""
-    feedback: str = "127.0.0.1:7005"
+    feedback: str = "127.0.0.1:7006"
     """host:port of the feedback service."""
-    reward_models: str = "127.0.0.1:7006"
+    reward_models: str = "127.0.0.1:7007"
     """host:port of the reward service's models server."""
     guards: GuardConfig = GuardConfig()
     """What pauses a PPO run."""
