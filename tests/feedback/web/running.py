@@ -37,6 +37,7 @@ class Running:
         self.database = Database(self.config.database)
         self.database.migrate()
         self.later_seconds = 0.0
+        self._clients: list[Client] = []
         self.app: Starlette
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -65,6 +66,8 @@ class Running:
 
     def close(self) -> None:
         """Ends everything."""
+        for client in self._clients:
+            client.close()
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -104,10 +107,13 @@ class Running:
         """Returns what a rater submitted, the oldest first."""
         return self.database.read_now(_submissions, rater)
 
-    def client(self, rater: str | None = None, **headers: str) -> "Client":
-        """Returns an HTTP client, logged in as a rater if one is named."""
-        cookies = {"session": self.open_session(rater)} if rater else {}
-        return Client(base_url=self.url, cookies=cookies, headers={"origin": self.url, **headers})
+    def client(self, rater: str | None = None, *, session: str = "") -> "Client":
+        """Returns an HTTP client, logged in as a rater if one is named, or with a session's secret."""
+        secret = self.open_session(rater) if rater else session
+        cookies = {"session": secret} if secret else {}
+        made = Client(base_url=self.url, cookies=cookies, headers={"origin": self.url})
+        self._clients.append(made)
+        return made
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
@@ -127,7 +133,7 @@ class Client(httpx.Client):
         assert found, f"{path} has no form"
         return found[1]
 
-    def send(self, path: str, *, of: str | None = None, **fields: str) -> httpx.Response:
+    def submit(self, path: str, *, of: str | None = None, **fields: str) -> httpx.Response:
         """Posts a form as the page ``of`` would."""
         return self.post(path, data={"token": self.token(of or path), **fields})
 

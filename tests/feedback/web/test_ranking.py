@@ -121,7 +121,8 @@ def test_undo_works_from_the_last_page_of_a_queue(site: Running, enter) -> None:
 def drag(page: Page, what: Locator, to: Locator, share: float) -> None:
     """Drags one chip onto another, to a share of its width."""
     start, end = what.bounding_box(), to.bounding_box()
-    assert start and end
+    assert start
+    assert end
     page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
     page.mouse.down()
     page.mouse.move(end["x"] + share * end["width"], end["y"] + end["height"] / 2, steps=6)
@@ -248,7 +249,10 @@ def test_the_order_of_answers_obeys_its_laws(site: Running, enter, rater: str) -
           const act = [
             () => put(order, random(count), random(2) === 1),
             () => remove(order, random(count)),
-            () => (order.places.length ? move(order, order.places[random(order.places.length)], random(10)) : order),
+            () => {
+              const placed = order.places.length;
+              return placed ? move(order, order.places[random(placed)], random(10)) : order;
+            },
             () => toggleTie(order, random(10)),
           ][random(4)];
           order = act();

@@ -61,6 +61,7 @@ async def set_rater(request: Request, visitor: Visitor) -> Response:
         return render(request, "admin_erase.html", visitor, person=person)
     if act == "erase":
         await site.database.write(people.erase, rater, actor=visitor.person.id, now=site.clock())
+        await site.database.scrub()
     else:
         state = _one_of(RaterState, act)
         await site.database.write(people.set_state, rater, state, actor=visitor.person.id, now=site.clock())

@@ -78,14 +78,12 @@ def work_of(session: Session, rater: str, *, since: float) -> Work:
         Assignment.rater_id == rater,
         Assignment.state == AssignmentState.LEASED,
     )
-    left: dict[str, int] = {
-        name: count
-        for name, count in session.execute(
-            select(Task.queue_name, func.count())
-            .where(Task.is_gold.is_(False), (Task.state == TaskState.OPEN) | held, ~mine)
-            .group_by(Task.queue_name)
-        )
-    }
+    counts = (
+        select(Task.queue_name, func.count())
+        .where(Task.is_gold.is_(False), (Task.state == TaskState.OPEN) | held, ~mine)
+        .group_by(Task.queue_name)
+    )
+    left = dict(session.execute(counts).tuples().all())
     queues = [
         OpenQueue(
             name=queue.name,
