@@ -170,5 +170,5 @@ def _answer(
     return AnswerRecord(text=text, source=source, vetoed=vetoed, flagged=flagged)
 
 
-def _stream(session: Session, rows: Select[Any]) -> Iterator[Any]:
+def _stream(session: Session, rows: Select[*tuple[Any, ...]]) -> Iterator[Any]:
     yield from session.execute(rows.execution_options(yield_per=_ROWS_AT_ONCE))
