@@ -14,6 +14,7 @@ export class Desk {
     this.token = form.elements.token.value;
     this.saved = null; // what may be taken back
     this.busy = false;
+    this.undoing = false; // asked for while something else was under way
     this.closed = false; // this page's login is over: what is to be sent waits for the next page
     form.noValidate = true;
     this.#begin(form.elements.assignment.value, Number(form.dataset.lease));
@@ -36,6 +37,7 @@ export class Desk {
 
   // Takes back what was saved last, if there is still time.
   async undo() {
+    this.undoing = this.busy;
     if (this.busy || !this.saved || Date.now() > this.saved.until) return;
     this.#setBusy(true);
     const { id, draft } = this.saved;
@@ -145,6 +147,7 @@ export class Desk {
   #setBusy(busy) {
     this.busy = busy || this.closed;
     this.form.setAttribute("aria-busy", String(this.busy));
+    if (!this.busy && this.undoing) this.undo();
   }
 
   #keepLease(seconds) {
