@@ -58,6 +58,6 @@ def test_a_stage_that_was_cut_off_goes_on_in_its_folder(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_stage_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "sft").mkdir()
     (tmp_path / "sft" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="choose another --out"):
+    with pytest.raises(ConfigError, match="choose another folder"):
         Stages(tmp_path).run("sft", {}, lambda folder: {})
     assert (tmp_path / "sft" / "thesis.txt").exists()

@@ -19,7 +19,9 @@ def site(tmp_path: Path) -> Iterator[Running]:
     running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # playwright's event loop runs as long as it lives, and would meet others' tests
 def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
     """The system's Chromium, without a window."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")

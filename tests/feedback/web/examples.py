@@ -8,23 +8,20 @@ QUESTIONS = (
         "My sourdough comes out flat every time. What am I doing wrong?",
         (
             "Flat loaves usually mean the dough was left too long, or not long enough. Try this: put a "
-            "little "
-            "dough into a narrow glass, mark its height, and shape the loaf when it has grown by half.",
+            "little dough into a narrow glass, mark its height, and shape the loaf when it has grown by "
+            "half.",
             "It could be your starter. Feed it twice a day for three days and use it when it has just "
-            "doubled; "
-            "a spoonful should float on water.",
-            "Bread is made from flour, water, salt and yeast. Bread has been made for thousands of "
-            "years. There "
-            "are many kinds of bread.",
+            "doubled; a spoonful should float on water.",
+            "Bread is made from flour, water, salt and yeast. Bread has been made for thousands of years. "
+            "There are many kinds of bread.",
             "Use more flour.",
         ),
     ),
     (
         "Explain what a mutex is to somebody who has just learned to program.",
         (
-            "A mutex is like the key to a small room: whoever holds it may go in, everybody else waits "
-            "at the "
-            "door. In a program the room is data that two threads must not change at once.",
+            "A mutex is like the key to a small room: whoever holds it may go in, everybody else waits at "
+            "the door. In a program the room is data that two threads must not change at once.",
             "Mutex is short for mutual exclusion.",
             "A mutex is a semaphore with a count of one, except that it has an owner, and so priority "
             "inheritance can be implemented for it.\n\nExample:\n\n"
