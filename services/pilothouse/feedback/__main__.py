@@ -3,7 +3,6 @@
 import sys
 
 from pilothouse.feedback.build import build
-
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.server import serve_main
 
