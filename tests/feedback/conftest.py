@@ -13,7 +13,8 @@ import pytest
 from pilothouse.feedback.database import Database
 from pilothouse.feedback.records import AnswerRecord, PromptRecord, Source
 from pilothouse.feedback.store import people, queues
-from pilothouse.feedback.store.queues import QueueSettings, TaskRecord
+from pilothouse.feedback.store.queues import QueueSettings
+from pilothouse.feedback.store.tasks import TaskRecord, add_tasks
 from pilothouse.feedback.tables import Kind
 
 NOW = 1_000_000.0
@@ -95,7 +96,7 @@ def fill(database: Database, *tasks: TaskRecord, queue: str = "q", **settings: o
     """Makes a queue of rankings and adds tasks."""
     rules = QueueSettings(name=queue, kind=Kind.RANKING, **settings)  # type: ignore[arg-type]
     database.write_now(queues.put_queue, rules, now=NOW)
-    database.write_now(queues.add_tasks, queue, tasks, now=NOW)
+    database.write_now(add_tasks, queue, tasks, now=NOW)
 
 
 def raters(database: Database, count: int) -> list[str]:

@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 
 from pilothouse.errors import LeaseLostError, NoTaskError, NotFoundError, RaterBarredError
 from pilothouse.feedback.database import Database
-from pilothouse.feedback.store import claims, people, queues, submissions
+from pilothouse.feedback.store import claims, people, submissions
 from pilothouse.feedback.store.submissions import RankingContent, Said, SkipContent
+from pilothouse.feedback.store.tasks import set_priorities
 from pilothouse.feedback.tables import Assignment, RaterState, Submission, Task
 
 from .conftest import NOW, fill, ranking_task, raters
@@ -54,7 +55,7 @@ def test_a_rater_keeps_the_task_that_was_claimed(database: Database) -> None:
 
 def test_the_highest_priority_goes_first_and_then_the_oldest(database: Database) -> None:
     fill(database, ranking_task("a"), ranking_task("b", priority=2.0), ranking_task("c"))
-    database.write_now(queues.set_priorities, {"c": 1.0, "unknown": 9.0})
+    database.write_now(set_priorities, {"c": 1.0, "unknown": 9.0})
     [rater] = raters(database, 1)
     seen = []
     for _ in range(3):
@@ -148,6 +149,16 @@ def test_an_excluded_raters_places_are_free_again(database: Database) -> None:
         claim(database, bad)
     answer(database, good, claim(database, good))
     database.write_now(people.set_state, bad, RaterState.ACTIVE, actor="", now=NOW)
+    assert counts(database)["a"] == (1, 1, "done")
+
+
+def test_a_task_with_answers_enough_stays_done_without_an_excluded_raters(database: Database) -> None:
+    fill(database, ranking_task("a"), overlap=2)
+    bad, good = raters(database, 2)
+    for rater in (bad, good):
+        answer(database, rater, claim(database, rater))
+    fill(database, overlap=1)
+    database.write_now(people.set_state, bad, RaterState.EXCLUDED, actor="", now=NOW)
     assert counts(database)["a"] == (1, 1, "done")
 
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from pilothouse.config import parse
 from pilothouse.errors import InvalidDataError, NotFoundError
 from pilothouse.feedback.formats.exporting import export
-from pilothouse.feedback.formats.manifest import Measure
 from pilothouse.feedback.formats.options import ExportOptions, Format, Split
+from pilothouse.feedback.quality.intervals import Estimate
 from pilothouse.feedback.records import AnswerRecord, PromptRecord, RankingRecord, Source
 from pilothouse.models.export import export_reward_model
 from pilothouse.models.load import load_causal_lm, parameters_by_name, state_digest
@@ -36,7 +36,7 @@ from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
 from pilothouse.trainer.sft import train_sft
 
-ALPHA = {"alpha": Measure(0.7, 0.6, 0.8)}
+ALPHA = {"alpha": Estimate(0.7, 0.6, 0.8)}
 TINY_FIT = {"batch_size": 8, "max_sequence_tokens": 32, "tensorboard": False}
 LEARNING = OptimiserConfig(learning_rate=1e-3)
 

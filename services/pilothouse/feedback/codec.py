@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pilothouse.errors import InvalidRequestError
-from pilothouse.feedback.records import AnswerRecord, PromptRecord, Source
+from pilothouse.feedback.records import ROLES, AnswerRecord, PromptRecord, Source
 from pilothouse.feedback.store.claims import Held
-from pilothouse.feedback.store.queues import QueueCounts, QueueSettings, TaskRecord
+from pilothouse.feedback.store.queues import QueueCounts, QueueSettings
 from pilothouse.feedback.store.submissions import (
     Content,
     DemonstrationContent,
@@ -15,12 +15,12 @@ from pilothouse.feedback.store.submissions import (
     Said,
     SkipContent,
 )
+from pilothouse.feedback.store.tasks import TaskRecord
 from pilothouse.feedback.tables import Kind, RaterState
 from pilothouse.v1 import feedback_pb2 as pb
 from pilothouse.v1 import tensor_pb2
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ROLES = ("system", "user", "assistant")
 _KINDS = {pb.TASK_KIND_RANKING: Kind.RANKING, pb.TASK_KIND_DEMONSTRATION: Kind.DEMONSTRATION}
 _KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
 RATER_STATES = {
@@ -150,8 +150,8 @@ class Decoder:
         )
         if bool(prompt.text) == bool(messages):
             raise InvalidRequestError(f"{where} needs a prompt: either a text or messages")
-        if any(role not in _ROLES for role, _ in messages):
-            raise InvalidRequestError(f"a message of {where} has an unknown role; use {', '.join(_ROLES)}")
+        if any(role not in ROLES for role, _ in messages):
+            raise InvalidRequestError(f"a message of {where} has an unknown role; use {', '.join(ROLES)}")
         return PromptRecord(
             text=self.text(prompt.text, f"the prompt of {where}"),
             messages=messages,

@@ -17,7 +17,7 @@ from pilothouse.feedback.database import Database
 from pilothouse.feedback.formats.exporting import DataSet, export
 from pilothouse.feedback.formats.importing import read
 from pilothouse.feedback.formats.located import Limits
-from pilothouse.feedback.formats.manifest import Agreement, Measure
+from pilothouse.feedback.formats.manifest import Agreement
 from pilothouse.feedback.formats.options import ExportOptions, FileFormat, Format, Split
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.quality.intervals import Estimate
@@ -193,13 +193,12 @@ def _estimate(estimate: Estimate) -> pb.Estimate:
 
 
 def _agreement(report: QualityReport) -> Agreement:
-    found = {
+    return {
         "alpha": report.alpha,
         "pair_agreement": report.pair_agreement,
         "kendall_tau": report.tau,
         "gold_accuracy": report.gold_accuracy,
     }
-    return {key: Measure(each.value, each.low, each.high) for key, each in found.items()}
 
 
 def _options(request: pb.ExportRequest) -> ExportOptions:

@@ -3,15 +3,15 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -151,7 +151,7 @@ class Database:
         return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
 
 
-def alembic_config(connection: Any = None) -> AlembicConfig:
+def alembic_config(connection: Connection) -> AlembicConfig:
     """Returns the settings of the migrations, for use on an open connection."""
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -160,8 +160,7 @@ def alembic_config(connection: Any = None) -> AlembicConfig:
 
 
 def _sqlite(path: str) -> Engine:
-    if path and path != ":memory:":
-        Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         f"sqlite:///{Path(path).expanduser()}",
         connect_args={"timeout": _SQLITE_BUSY_SECONDS, "check_same_thread": False},
@@ -185,15 +184,12 @@ class _TryAgain(Exception):
     """The database undid a transaction that would succeed alone."""
 
 
-class _understood:
+@contextmanager
+def _understood() -> Iterator[None]:
     """Turns the driver's complaints into errors that say what would mend them."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, OperationalError):
-            return
+    try:
+        yield
+    except OperationalError as error:
         state = getattr(error.orig, "sqlstate", None)
         text = str(error.orig)
         if state in _RETRIED_STATES:

@@ -35,7 +35,7 @@ class Measures:
         if report is not None and self._clock() < until:
             return report
         if queue not in self._running:
-            self._running[queue] = asyncio.create_task(self._measure(queue))
+            self._running[queue] = asyncio.create_task(self.fresh(queue))
             self._running[queue].add_done_callback(lambda _: self._running.pop(queue))
         return await asyncio.shield(self._running[queue])
 
@@ -45,7 +45,12 @@ class Measures:
         Raises:
             UnavailableError: The database does not answer.
         """
-        return await self._measure(queue)
+        started = perf_counter()
+        judgements = await self._database.read(_judgements, queue)
+        report = await asyncio.to_thread(measure, judgements)
+        kept = max(_FRESH_SECONDS, _FRESH_PER_SECOND_SPENT * (perf_counter() - started))
+        self._reports[queue] = report, self._clock() + kept
+        return report
 
     async def report_soon(self, queue: str = "", *, patience_seconds: float = 0.3) -> QualityReport | None:
         """Returns the report if it is there or nearly so, else the one before it, else None."""
@@ -53,14 +58,6 @@ class Measures:
             return await asyncio.wait_for(self.report(queue), patience_seconds)
         except TimeoutError:
             return self._reports.get(queue, (None, 0.0))[0]
-
-    async def _measure(self, queue: str) -> QualityReport:
-        started = perf_counter()
-        judgements = await self._database.read(_judgements, queue)
-        report = await asyncio.to_thread(measure, judgements)
-        kept = max(_FRESH_SECONDS, _FRESH_PER_SECOND_SPENT * (perf_counter() - started))
-        self._reports[queue] = report, self._clock() + kept
-        return report
 
 
 def _judgements(session: Session, queue: str) -> list[Judgement]:

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+MIN_ANSWERS, MAX_ANSWERS = 2, 9
+"""How many answers a person ranks at once."""
+ROLES = ("system", "user", "assistant")
+"""Who speaks in a conversation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -25,7 +30,7 @@ class PromptRecord:
 
     text: str = ""
     messages: tuple[tuple[str, str], ...] = ()
-    """(role, content), role one of ``system``, ``user``, ``assistant``."""
+    """(role, content), role one of `ROLES`."""
     source: str = ""
     """Where the prompt comes from, for people."""
     flagged: bool = False

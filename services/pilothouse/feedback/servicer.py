@@ -22,6 +22,7 @@ from pilothouse.feedback.database import Database
 from pilothouse.feedback.invitations import invite_url
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.store import adjustments, claims, people, queues, submissions
+from pilothouse.feedback.store.tasks import add_tasks, list_open_tasks, set_priorities
 from pilothouse.v1 import feedback_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -75,14 +76,14 @@ class FeedbackServicer(DataServicer):
 
     async def AddTasks(self, request: pb.AddTasksRequest, context: Context) -> pb.AddTasksResponse:  # noqa: D102
         tasks = await asyncio.to_thread(self._decode.tasks, request.tasks)
-        added = await self._database.write(queues.add_tasks, request.queue, tasks, now=self._now())
+        added = await self._database.write(add_tasks, request.queue, tasks, now=self._now())
         return pb.AddTasksResponse(added=added, skipped=len(tasks) - added)
 
     async def SetPriorities(  # noqa: D102
         self, request: pb.SetPrioritiesRequest, context: Context
     ) -> pb.SetPrioritiesResponse:
         priorities = self._decode.priorities(request.priorities)
-        updated = await self._database.write(queues.set_priorities, priorities)
+        updated = await self._database.write(set_priorities, priorities)
         return pb.SetPrioritiesResponse(updated=updated)
 
     async def ListOpenTasks(  # noqa: D102
@@ -91,9 +92,7 @@ class FeedbackServicer(DataServicer):
         limit = min(request.limit or _LISTED, _LISTED_AT_MOST)
         if limit < 1:
             raise InvalidRequestError("limit must be at least 1; 0 takes the default")
-        tasks = await self._database.read(
-            queues.list_open_tasks, request.queue, limit=limit, after=request.after
-        )
+        tasks = await self._database.read(list_open_tasks, request.queue, limit=limit, after=request.after)
         return pb.ListOpenTasksResponse(tasks=task_messages(tasks))
 
     async def ClaimTask(self, request: pb.ClaimTaskRequest, context: Context) -> pb.ClaimTaskResponse:  # noqa: D102

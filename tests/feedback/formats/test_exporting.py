@@ -13,9 +13,9 @@ from pilothouse.errors import InvalidRequestError
 from pilothouse.feedback.formats import writing
 from pilothouse.feedback.formats.columns import columns
 from pilothouse.feedback.formats.exporting import DataSet, export
-from pilothouse.feedback.formats.manifest import Measure
 from pilothouse.feedback.formats.options import ExportOptions, FileFormat, Format, Split
 from pilothouse.feedback.formats.split import split_of
+from pilothouse.feedback.quality.intervals import Estimate
 from pilothouse.feedback.records import AnswerRecord, PromptRecord
 from pilothouse.trainer.data.records import read_demonstrations, read_rankings
 
@@ -179,7 +179,7 @@ def test_the_trainer_reads_every_format_that_it_trains_on(
 
 def test_the_manifest_counts_and_names_every_byte() -> None:
     options = ExportOptions(format=Format.PREFERENCE, licence="cc-by-4.0")
-    agreement = {"tau": Measure(0.5, 0.4, 0.6), "alpha": Measure(float("nan"), float("nan"), float("nan"))}
+    agreement = {"tau": Estimate(0.5, 0.4, 0.6), "alpha": Estimate(float("nan"), float("nan"), float("nan"))}
     exported = export(RECORDS, WRITTEN, options, agreement=agreement)
     body = json.loads(exported.manifest)
     assert body["counts"] == {
@@ -220,7 +220,7 @@ def test_the_digest_changes_with_any_byte_of_any_file() -> None:
 
 def test_the_card_tells_a_reader_what_is_in_it() -> None:
     options = ExportOptions(format=Format.RANKING, split=Split.HELD_OUT, held_out_percent=90)
-    exported = export(RECORDS, WRITTEN, options, agreement={"alpha|x": Measure(0.61, 0.5, 0.7)})
+    exported = export(RECORDS, WRITTEN, options, agreement={"alpha|x": Estimate(0.61, 0.5, 0.7)})
     text = b"".join(exported.files[-1].chunks).decode()
     assert text.startswith("---\nlicense: unknown\n")
     assert "- split: test\n    path: held_out.jsonl\n---" in text

@@ -1,7 +1,7 @@
 """Tasks as people meet them."""
 
 from pilothouse.feedback.records import AnswerRecord, PromptRecord, Source
-from pilothouse.feedback.store.queues import TaskRecord
+from pilothouse.feedback.store.tasks import TaskRecord
 
 QUESTIONS = (
     (

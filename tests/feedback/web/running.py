@@ -18,7 +18,8 @@ from starlette.applications import Starlette
 from pilothouse.feedback.config import FeedbackConfig, PageConfig
 from pilothouse.feedback.database import Database
 from pilothouse.feedback.store import people, queues
-from pilothouse.feedback.store.queues import QueueSettings, TaskRecord
+from pilothouse.feedback.store.queues import QueueSettings
+from pilothouse.feedback.store.tasks import TaskRecord, add_tasks
 from pilothouse.feedback.tables import Kind, Submission
 from pilothouse.feedback.web.app import make_app
 from pilothouse.feedback.web.server import PageServer
@@ -101,7 +102,7 @@ class Running:
         self.database.write_now(
             queues.put_queue, QueueSettings(name=queue, kind=kind, **rules), now=self.now()
         )
-        self.database.write_now(queues.add_tasks, queue, tasks, now=self.now())
+        self.database.write_now(add_tasks, queue, tasks, now=self.now())
 
     def stored(self, rater: str) -> list[Submission]:
         """Returns what a rater submitted, the oldest first."""

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pilothouse.feedback.records import AnswerRecord, PromptRecord, Source
-from pilothouse.feedback.store.queues import TaskRecord
+from pilothouse.feedback.store.tasks import TaskRecord
 
 from .running import Running
 

@@ -12,10 +12,11 @@ from uuid import UUID
 from blake3 import blake3
 
 from pilothouse.feedback.formats.fields import answer_of, name_of, prompt_of, ranks_of, time_of
-from pilothouse.feedback.formats.imported import MAX_ANSWERS, ImportedRanking, imported
+from pilothouse.feedback.formats.imported import ImportedRanking, imported
 from pilothouse.feedback.formats.judged import Judged, by_task
 from pilothouse.feedback.formats.located import Limits, Located
 from pilothouse.feedback.formats.tables import Row, asked
+from pilothouse.feedback.records import MAX_ANSWERS
 
 QUESTION = "ranking"
 MAX_RESPONSES = 1000

@@ -14,9 +14,9 @@ from pilothouse.feedback.formats.fields import (
     text_of,
     time_of,
 )
-from pilothouse.feedback.formats.imported import MAX_ANSWERS, ImportedRanking, imported
+from pilothouse.feedback.formats.imported import ImportedRanking, imported
 from pilothouse.feedback.formats.located import Limits, Located
-from pilothouse.feedback.records import PromptRecord
+from pilothouse.feedback.records import MAX_ANSWERS, PromptRecord
 
 RANKING_COLUMNS = ("prompt", "responses", "ranks", "rater", "submitted_at", "sources")
 """What is read of a ranking; other columns are passed over."""

@@ -5,10 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pilothouse.feedback.formats.located import Limits, Located
-from pilothouse.feedback.records import PromptRecord, Source
+from pilothouse.feedback.records import ROLES, PromptRecord, Source
 
-ROLES = ("system", "user", "assistant")
-"""Who may speak."""
 MAX_MESSAGES = 1000
 MAX_NAME_CHARACTERS = 200
 

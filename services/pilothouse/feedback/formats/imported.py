@@ -8,9 +8,7 @@ from blake3 import blake3
 
 from pilothouse.feedback.formats.judged import dense
 from pilothouse.feedback.formats.located import Located
-from pilothouse.feedback.records import AnswerRecord, PromptRecord, Source
-
-MIN_ANSWERS, MAX_ANSWERS = 2, 9
+from pilothouse.feedback.records import MAX_ANSWERS, MIN_ANSWERS, AnswerRecord, PromptRecord, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

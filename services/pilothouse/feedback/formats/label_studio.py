@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pilothouse.feedback.formats.fields import name_of, prompt_of, text_of, time_of
-from pilothouse.feedback.formats.imported import MAX_ANSWERS, ImportedRanking, imported
+from pilothouse.feedback.formats.imported import ImportedRanking, imported
 from pilothouse.feedback.formats.judged import Judged, by_task
 from pilothouse.feedback.formats.located import Limits, Located
 from pilothouse.feedback.formats.tables import Row, asked, source
+from pilothouse.feedback.records import MAX_ANSWERS
 
 MAX_ANNOTATIONS = 1000
 """Most annotations of an imported task."""

@@ -11,21 +11,13 @@ from blake3 import blake3
 from pilothouse.feedback.formats.columns import Column
 from pilothouse.feedback.formats.contents import Contents, Counts
 from pilothouse.feedback.formats.options import ExportOptions
+from pilothouse.feedback.quality.intervals import Estimate
 
 SCHEMA_VERSION = 1
 """Counts up when a reader of manifests must change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A number and its 95 % interval; not a number where undefined."""
-
-    value: float
-    low: float
-    high: float
-
-
-Agreement = Mapping[str, Measure]
+Agreement = Mapping[str, Estimate]
 """Measures of agreement by name, for example ``alpha``."""
 
 

@@ -17,9 +17,8 @@ def strengths(wins: Reals, precision: float = PRECISION) -> Reals:
     P(i beats j) = sigmoid(s_i - s_j), and s is normal around 0.
 
     Args:
-        wins: [T, K, K] how often, or with what weight, the first answer beat the second; a tie is half a win
-        of
-            each.
+        wins: [T, K, K] how often, or with what weight, the first answer beat the second; a tie is half a
+            win of each.
         precision: Of the prior, above 0: the price is precision / 2 for every squared strength.
     """
     current = np.zeros(wins.shape[:2])

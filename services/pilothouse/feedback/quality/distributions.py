@@ -11,8 +11,7 @@ def discoveries(chances: dict[int, float], tests: int, level: float) -> set[int]
 
     Args:
         chances: Chance of as much evidence or more against an innocent, by rater. Tests that are not in it
-        count
-            as passed.
+            count as passed.
         tests: How many tests were made.
         level: In (0, 1).
     """

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from pilothouse.feedback.records import RankingRecord
-
-MAX_ANSWERS = 9
-"""Most answers of a task."""
+from pilothouse.feedback.records import MAX_ANSWERS, MIN_ANSWERS, RankingRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +31,8 @@ class Judgement:
             ValueError: The fields do not fit together.
         """
         answers = len(self.ranks)
-        if not 2 <= answers <= MAX_ANSWERS:
-            raise ValueError(f"task {self.task}: need 2 to {MAX_ANSWERS} ranks, got {answers}")
+        if not MIN_ANSWERS <= answers <= MAX_ANSWERS:
+            raise ValueError(f"task {self.task}: need {MIN_ANSWERS} to {MAX_ANSWERS} ranks, got {answers}")
         if self.order and sorted(self.order) != list(range(answers)):
             raise ValueError(
                 f"task {self.task}: order must name the positions 0 to {answers - 1} once each, "

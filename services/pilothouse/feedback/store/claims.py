@@ -20,7 +20,7 @@ from pilothouse.errors import (
     RaterBarredError,
 )
 from pilothouse.feedback.records import PromptRecord
-from pilothouse.feedback.store.queues import get_queue
+from pilothouse.feedback.store.queues import get_queue, state_of
 from pilothouse.feedback.store.reading import prompt_record
 from pilothouse.feedback.tables import (
     Assignment,
@@ -183,16 +183,14 @@ def lock_task(session: Session, number: int) -> Task:
 def take_place(session: Session, task: Task) -> None:
     """Counts one more lease of a locked task."""
     task.taken += 1
-    if not task.is_gold and task.taken >= task.queue.overlap:
-        task.state = TaskState.FULL
+    task.state = state_of(task)
 
 
 def free_place(session: Session, task: Task) -> None:
     """Counts one lease less, and opens the task again."""
     task = lock_task(session, task.number)
     task.taken -= 1
-    if task.state in (TaskState.FULL, TaskState.DONE) and task.taken < task.queue.overlap:
-        task.state = TaskState.OPEN
+    task.state = state_of(task)
 
 
 def active_rater(session: Session, rater: str, *, lock: bool = False) -> Rater:

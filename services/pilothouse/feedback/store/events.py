@@ -1,6 +1,5 @@
 """The audit log: vetoes, exports, invitations, exclusions, erasures."""
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pilothouse.feedback.tables import Event
@@ -11,8 +10,3 @@ def record(
 ) -> None:
     """Notes what was done. An empty actor is the operator."""
     session.add(Event(at=now, actor=actor, action=action, target=target, detail=detail))
-
-
-def latest(session: Session, limit: int = 100) -> list[Event]:
-    """Returns the newest events first."""
-    return list(session.scalars(select(Event).order_by(Event.number.desc()).limit(limit)))

@@ -10,10 +10,9 @@ from sqlalchemy.orm import Session
 from pilothouse.errors import InvalidRequestError
 from pilothouse.feedback.formats.imported import ImportedRanking
 from pilothouse.feedback.store.people import add_rater
-from pilothouse.feedback.store.queues import TaskRecord, add_tasks, get_queue, known, state_of
+from pilothouse.feedback.store.queues import get_queue, state_of
+from pilothouse.feedback.store.tasks import TaskRecord, add_tasks, known, parts
 from pilothouse.feedback.tables import Assignment, AssignmentState, Kind, Rater, Submission, Task
-
-_TASKS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +44,7 @@ def add_rankings(
         )
     tasks = {ranking.task: ranking for ranking in rankings}
     records = [TaskRecord(id=task, prompt=of.prompt, answers=of.answers) for task, of in tasks.items()]
-    added = sum(
-        add_tasks(session, queue_name, records[start : start + _TASKS_AT_ONCE], now=now)
-        for start in range(0, len(records), _TASKS_AT_ONCE)
-    )
+    added = sum(add_tasks(session, queue_name, part, now=now) for part in parts(records))
     ranked = [ranking for ranking in rankings if ranking.ranks]
     stored = known(session, Submission.id, [ranking.id for ranking in ranked])
     rows = {task.id: task for task in _tasks(session, list(tasks))}
@@ -64,8 +60,7 @@ def add_rankings(
 
 def _tasks(session: Session, ids: Sequence[str]) -> list[Task]:
     found: list[Task] = []
-    for start in range(0, len(ids), _TASKS_AT_ONCE):
-        part = ids[start : start + _TASKS_AT_ONCE]
+    for part in parts(ids):
         found += session.scalars(select(Task).where(Task.id.in_(part)).with_for_update(key_share=True))
     return found
 

@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 
 from pilothouse.errors import InvalidRequestError, NotFoundError
-from pilothouse.feedback.store.claims import lock_task
+from pilothouse.feedback.store.claims import free_place, lock_task
 from pilothouse.feedback.store.events import record
+from pilothouse.feedback.store.queues import state_of
 from pilothouse.feedback.tables import (
     Assignment,
     AssignmentState,
@@ -24,9 +25,6 @@ from pilothouse.feedback.tables import (
     Submission,
     TaskState,
 )
-
-_SEEN_STEP_SECONDS = 30.0
-"""How exactly the last request of a browser is known: not every page view is a write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +121,8 @@ def logged_in(
 
 
 def touch_session(session: Transaction, token: str, *, now: float) -> None:
-    """Notes that a browser was here, if the last note is some time ago."""
-    session.execute(
-        update(Session)
-        .where(Session.token_digest == digest_of(token), Session.seen_at < now - _SEEN_STEP_SECONDS)
-        .values(seen_at=now)
-    )
+    """Notes that a browser was here."""
+    session.execute(update(Session).where(Session.token_digest == digest_of(token)).values(seen_at=now))
 
 
 def close_session(session: Transaction, token: str) -> None:
@@ -224,16 +218,12 @@ def _discount(session: Transaction, rater: str) -> None:
         task = lock_task(session, row.task_number)
         task.taken -= 1
         task.answered -= 1
-        if task.state in (TaskState.FULL, TaskState.DONE):
-            task.state = TaskState.OPEN
+        task.state = state_of(task)
     for held in session.scalars(
         select(Assignment).where(Assignment.rater_id == rater, Assignment.state == AssignmentState.LEASED)
     ):
         held.state = AssignmentState.RELEASED
-        task = lock_task(session, held.task_number)
-        task.taken -= 1
-        if task.state == TaskState.FULL:
-            task.state = TaskState.OPEN
+        free_place(session, held.task)
 
 
 def _count_again(session: Transaction, rater: str) -> None:
@@ -244,9 +234,7 @@ def _count_again(session: Transaction, rater: str) -> None:
         row.counts = True
         task.taken += 1
         task.answered += 1
-        if not task.is_gold and task.taken >= task.queue.overlap:
-            done = task.answered >= task.queue.overlap
-            task.state = TaskState.DONE if done else TaskState.FULL
+        task.state = state_of(task)
 
 
 def _answers_of(session: Transaction, rater: str, *, counts: bool) -> list[Submission]:

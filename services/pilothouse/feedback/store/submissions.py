@@ -17,6 +17,7 @@ from pilothouse.errors import (
     SubmissionConflictError,
     UndoTooLateError,
 )
+from pilothouse.feedback.formats.judged import dense
 from pilothouse.feedback.store.claims import (
     Held,
     active_rater,
@@ -191,8 +192,7 @@ def _row(said: Said, held: Assignment, now: float) -> Submission:
     ranks, unsafe = [], []
     if isinstance(content, RankingContent):
         by_position = dict(zip(held.order, content.ranks, strict=True))
-        dense = {rank: place for place, rank in enumerate(sorted(set(content.ranks)), start=1)}
-        ranks = [dense[by_position[position]] for position in range(len(held.order))]
+        ranks = list(dense([by_position[position] for position in range(len(held.order))]))
         unsafe = sorted(held.order[place] for place in content.unsafe)
     return Submission(
         id=said.id,

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pilothouse.errors import InvalidRequestError
 from pilothouse.feedback.codec import Decoder, name
+from pilothouse.feedback.records import MAX_ANSWERS
 from pilothouse.feedback.store.submissions import (
     Content,
     DemonstrationContent,
@@ -14,7 +15,6 @@ from pilothouse.feedback.store.submissions import (
     SkipContent,
 )
 
-_MAX_ANSWERS = 9
 _MAX_SECONDS = 86_400.0
 
 
@@ -36,9 +36,9 @@ class Submission(BaseModel):
     id: str = Field(min_length=8, max_length=64)
     """Made by the browser and kept with the draft: sent again, it is the same submission."""
     assignment: str = Field(max_length=64)
-    ranks: list[int] | None = Field(default=None, max_length=_MAX_ANSWERS)
-    unsafe: list[int] = Field(default=[], max_length=_MAX_ANSWERS)
-    corrections: list[Correction] = Field(default=[], max_length=_MAX_ANSWERS)
+    ranks: list[int] | None = Field(default=None, max_length=MAX_ANSWERS)
+    unsafe: list[int] = Field(default=[], max_length=MAX_ANSWERS)
+    corrections: list[Correction] = Field(default=[], max_length=MAX_ANSWERS)
     text: str | None = None
     reason: str | None = Field(default=None, max_length=32)
     comment: str = ""
@@ -82,7 +82,7 @@ def from_form(form: Mapping[str, str]) -> Submission:
         return body.model_copy(update={"reason": form["reason"]})
     if "text" in form:
         return body.model_copy(update={"text": form["text"]})
-    places = [place for place in range(_MAX_ANSWERS) if f"rank-{place}" in form]
+    places = [place for place in range(MAX_ANSWERS) if f"rank-{place}" in form]
     try:
         ranks = [int(form[f"rank-{place}"]) for place in places]
     except ValueError:

@@ -166,17 +166,14 @@ def latest_events(session: Session, limit: int) -> list[LoggedEvent]:
 
 
 def crew(session: Session) -> tuple[list[people.Person], dict[str, int], dict[str, int]]:
-    """Returns all raters, and by id how many answered and how many skipped tasks of each count."""
-    answers: dict[str, int] = {}
-    skips: dict[str, int] = {}
-    for rater, kind, count in session.execute(
-        select(Submission.rater_id, Submission.kind, func.count())
-        .where(Submission.counts)
-        .group_by(Submission.rater_id, Submission.kind)
-    ):
-        counts = skips if kind == "skip" else answers
-        counts[rater] = counts.get(rater, 0) + count
-    return people.list_people(session), answers, skips
+    """Returns all raters, and by id how many answers of each count, and how many tasks each skipped."""
+    rows = (
+        select(Submission.rater_id, func.count())
+        .where(Submission.counts, Submission.kind != "skip")
+        .group_by(Submission.rater_id)
+    )
+    answers = dict(session.execute(rows).tuples().all())
+    return people.list_people(session), answers, progress.skips_by_rater(session)
 
 
 def _opinion(row: Submission) -> Opinion:
