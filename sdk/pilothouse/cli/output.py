@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
@@ -36,6 +37,17 @@ def write_json(value: object, *, lines: bool = False) -> None:
     text = json.dumps(value, default=_plain, indent=None if lines else 2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def null_for_nan(value: object) -> Any:
+    """Returns a value as JSON has it: dataclasses become objects, and what is not a number null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return null_for_nan(asdict(value))
+    if isinstance(value, dict):
+        return {key: null_for_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [null_for_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def table(*columns: str) -> Table:

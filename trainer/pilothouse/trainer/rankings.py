@@ -127,7 +127,7 @@ def pair_accuracy(
     Raises:
         ValueError: No ranking has two answers of different rank.
     """
-    margins = [_margins(row, order) for row, order in zip(scores, ranks, strict=True)]
+    margins = [pair_margins(row, order) for row, order in zip(scores, ranks, strict=True)]
     right = [float((row > 0).sum() + 0.5 * (row == 0).sum()) for row in margins]
     groups = np.arange(len(margins)) if units is None else np.asarray(units)
     counts = np.bincount(groups, weights=[len(row) for row in margins])
@@ -141,6 +141,13 @@ def pair_accuracy(
             Bucket(low, high, len(inside), float((inside > 0).mean()) if len(inside) else float("nan"))
         )
     return PairAccuracy(overall, len(flat), tuple(buckets), float(flat.mean()))
+
+
+def pair_margins(scores: Floats, ranks: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Returns better minus worse, float64 [pairs], for the untied pairs of one prompt."""
+    values, order = np.asarray(scores, dtype=np.float64), np.asarray(ranks)
+    better, worse = np.nonzero(order[:, None] < order[None, :])
+    return values[better] - values[worse]
 
 
 def accuracy_to_json(accuracy: PairAccuracy) -> dict[str, Any]:
@@ -163,10 +170,3 @@ def accuracy_from_json(body: Mapping[str, Any]) -> PairAccuracy:
         buckets=tuple(Bucket(**bucket) for bucket in buckets),
         margin=body["margin"],
     )
-
-
-def _margins(scores: Floats, ranks: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Returns better minus worse, float64 [pairs], for the untied pairs of one prompt."""
-    values, order = np.asarray(scores, dtype=np.float64), np.asarray(ranks)
-    better, worse = np.nonzero(order[:, None] < order[None, :])
-    return values[better] - values[worse]

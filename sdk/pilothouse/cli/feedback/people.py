@@ -1,7 +1,6 @@
 """Raters: invited, measured, kept out, forgotten."""
 
 import math
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,8 +8,8 @@ from rich.text import Text
 
 from pilothouse.cli.feedback.connect import connect
 from pilothouse.cli.options import ConfigFile, Json, Overrides, Target, Timeout
-from pilothouse.cli.output import console, notices, table, write_json
-from pilothouse.client import Estimate, RaterReport, RaterState
+from pilothouse.cli.output import console, notices, null_for_nan, table, write_json
+from pilothouse.client import Estimate, RaterState
 
 QueueName = Annotated[str, typer.Option("--queue", help="Only this queue.")]
 Rater = Annotated[str, typer.Argument(metavar="RATER", help="Rater's id, as `feedback raters` shows it.")]
@@ -46,7 +45,7 @@ def raters(
     with connect(target, timeout, config, overrides) as client:
         found = client.raters(queue)
     if json:
-        write_json([_plain(report) for report in found])
+        write_json(null_for_nan(found))
         return
     rows = table(
         "rater", "pseudonym", "state", "rankings", "skips", "agreement", "gold", "reliability", "drift", ""
@@ -107,19 +106,7 @@ def quality(
     with connect(target, timeout, config, overrides) as client:
         found = client.quality(queue)
     if json:
-        write_json(
-            {
-                "rankings": found.rankings,
-                "overlapping_tasks": found.overlapping_tasks,
-                "alpha": _numbers(found.alpha),
-                "pair_agreement": _numbers(found.pair_agreement),
-                "tau": _numbers(found.tau),
-                "gold_accuracy": _numbers(found.gold_accuracy),
-                "top_by_position": found.top_by_position,
-                "longer_preferred": _numbers(found.longer_preferred),
-                "raters": [_plain(report) for report in found.raters],
-            }
-        )
+        write_json(null_for_nan(found))
         return
     rows = table("measure", "value", "95 % interval")
     rows.add_row("rankings", str(found.rankings), "")
@@ -142,18 +129,3 @@ def _told(estimate: Estimate, form: str) -> tuple[str, str]:
 
 def _share(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.0%}"
-
-
-def _number(value: float) -> float | None:
-    """Returns a number as JSON has it: what is not a number is null."""
-    return None if math.isnan(value) else value
-
-
-def _numbers(estimate: Estimate) -> dict[str, float | None]:
-    return {key: _number(value) for key, value in asdict(estimate).items()}
-
-
-def _plain(report: RaterReport) -> dict[str, object]:
-    return {
-        key: _number(value) if isinstance(value, float) else value for key, value in asdict(report).items()
-    }

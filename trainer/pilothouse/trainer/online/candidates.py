@@ -9,7 +9,7 @@ import numpy as np
 
 from pilothouse.client import RewardClient, RewardModelsClient, Scores
 from pilothouse.models.export import export_reward_model
-from pilothouse.models.load import load_causal_lm
+from pilothouse.models.text import TextCodec
 from pilothouse.tensors import Floats
 from pilothouse.trainer.data.encode import EncodedRanking, encode_rankings
 from pilothouse.trainer.data.records import read_rankings
@@ -18,7 +18,7 @@ from pilothouse.trainer.fit_config import RewardModelConfig
 from pilothouse.trainer.fit_run import MODEL
 from pilothouse.trainer.online.config import LoopConfig
 from pilothouse.trainer.progress import Progress
-from pilothouse.trainer.rankings import PairAccuracy, pair_accuracy
+from pilothouse.trainer.rankings import PairAccuracy, pair_accuracy, pair_margins
 from pilothouse.trainer.reward_model import train_reward_model
 from pilothouse.trainer.statistics import Interval, mean_interval
 
@@ -36,10 +36,6 @@ class Verdict:
     candidate_version: str
     serving_version: str
     rankings: int
-
-    def is_better(self, margin: float) -> bool:
-        """Returns whether the candidate is right at least ``margin`` more often than the serving model."""
-        return self.candidate.overall.mean >= self.serving.overall.mean + margin
 
     def to_json(self) -> dict[str, Any]:
         """Returns it for the turn's record."""
@@ -73,10 +69,7 @@ def stage(config: LoopConfig, models: Sequence[Path], client: RewardModelsClient
     left = client.models().candidate
     if left is not None and left.folders != tuple(names):
         client.drop(left.reward_version)
-    staged = client.stage(
-        *names, combination=config.combination, **({} if len(names) == 1 else {"std_factor": 1.0})
-    )
-    return staged.reward_version
+    return client.stage(*names, combination=config.combination).reward_version
 
 
 def compare(
@@ -94,8 +87,8 @@ def compare(
     Raises:
         InvalidDataError: The file holds no usable ranking.
     """
-    codec = load_causal_lm(base).codec
-    limit = reward.model().max_sequence_tokens or 2**31 - 1
+    codec, served = TextCodec.load(base), reward.model()
+    limit = served.max_sequence_tokens or 2**31 - 1
     items = encode_rankings(read_rankings(held_out), codec, max_tokens=limit).told("rankings")
     serving = _scored(items, lambda rows, lengths: reward.score(sequences=rows, prompt_lengths=lengths))
     candidate = _scored(
@@ -111,7 +104,7 @@ def compare(
         serving=pair_accuracy(serving, ranks),
         difference=mean_interval(mine - theirs),
         candidate_version=version,
-        serving_version=reward.model().reward_version,
+        serving_version=served.reward_version,
         rankings=len(items),
     )
 
@@ -131,10 +124,8 @@ def _scored(items: Sequence[EncodedRanking], score: Any) -> list[Floats]:
 def _right(scores: Sequence[Floats], ranks: Sequence[Sequence[int]]) -> Floats:
     """Returns, for each ranking with an untied pair, the share of its pairs in the people's order."""
     shares = []
-    for row, order in zip(scores, map(np.asarray, ranks), strict=True):
-        better, worse = np.nonzero(order[:, None] < order[None, :])
-        margins = row[better] - row[worse]
-        if len(margins):
+    for row, order in zip(scores, ranks, strict=True):
+        if len(margins := pair_margins(row, order)):
             shares.append(float((margins > 0).mean() + 0.5 * (margins == 0).mean()))
     return np.array(shares, dtype=np.float32)
 

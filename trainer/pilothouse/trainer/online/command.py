@@ -24,7 +24,7 @@ def loop(
     from pilothouse.trainer.fit_config import RewardModelConfig
     from pilothouse.trainer.logs import log_to
     from pilothouse.trainer.online.config import LoopConfig
-    from pilothouse.trainer.online.turns import Loop
+    from pilothouse.trainer.online.loop import Loop
     from pilothouse.trainer.run_config import PpoRunConfig
 
     given = list(overrides or [])

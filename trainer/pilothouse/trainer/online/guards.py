@@ -9,6 +9,7 @@ trained on rankings that the proxy has not seen.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import structlog
@@ -101,8 +102,8 @@ class Guards(Observer):
     def on_wait(self, service: str, seconds_left: float) -> None:  # noqa: D102
         self._inner.on_wait(service, seconds_left)
 
-    def on_checkpoint(self, folder: object, step: int) -> None:  # noqa: D102
-        self._inner.on_checkpoint(folder, step)  # type: ignore[arg-type]
+    def on_checkpoint(self, folder: Path, step: int) -> None:  # noqa: D102
+        self._inner.on_checkpoint(folder, step)
 
     def on_step(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
         """Reads the step's samples, and pauses the run where a limit is passed."""

@@ -19,7 +19,7 @@ state depends on, its settings and every state before it, is part of its identit
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from pilothouse.models.load import load_causal_lm, parameters_by_name, state_dig
 from pilothouse.trainer.clients import Clients
 from pilothouse.trainer.data.records import read_rankings
 from pilothouse.trainer.display import Display, Line
-from pilothouse.trainer.durable import append_rows, read_rows
+from pilothouse.trainer.durable import append_rows
 from pilothouse.trainer.evaluate import evaluate
 from pilothouse.trainer.evaluation_config import EvaluationConfig
 from pilothouse.trainer.fit_config import RewardModelConfig
@@ -38,6 +38,7 @@ from pilothouse.trainer.learner_files import POLICY
 from pilothouse.trainer.online import candidates, collecting
 from pilothouse.trainer.online.config import LoopConfig
 from pilothouse.trainer.online.guards import GoldScores, Guards
+from pilothouse.trainer.online.history import HISTORY, Standing
 from pilothouse.trainer.ppo_display import PpoLine
 from pilothouse.trainer.ppo_run import run_ppo
 from pilothouse.trainer.reward_model import score_sequences
@@ -47,94 +48,27 @@ from pilothouse.trainer.stages import Outputs, Stage, Stages
 STATES = ("collect", "wait", "snapshot", "candidate", "compare", "decide", "gold", "improve", "measure")
 """States of a turn, in their order."""
 
-HISTORY = "turns.jsonl"
-"""File in the loop's folder with one line for each finished turn."""
-
 EVALUATION = "evaluation.json"
 """File of every judged response in the folder of ``measure``."""
 
-_LEARNING = {
-    "loss",
-    "ties",
-    "dialogues",
-    "members",
-    "member_bootstrap",
-    "batch_size",
-    "epochs",
-    "max_steps",
-    "trainable_layers",
-    "optimiser",
-    "seed",
-    "max_sequence_tokens",
-    "square_penalty",
+_ELSEWHERE = {
+    "model",
+    "data",
+    "evaluation_data",
+    "output",
+    "resume",
+    "accept_changes",
+    "evaluate_every_steps",
+    "checkpoint_every_steps",
+    "tensorboard",
+    "server",
+    "std_factor",
 }
-"""Settings of a reward model that decide what it learns, besides its data."""
+"""Settings of a reward model that are the loop's own, or do not decide what it learns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What one turn hands to the next."""
-
-    turn: int
-    """Turns done."""
-    policy: str
-    """Folder of the newest policy."""
-    value_model: str
-    """Folder of the scalar model from which the next value model starts; empty before the first."""
-    rankings: int
-    """Rankings that had come in when the last turn took its snapshot."""
-    digest: str = ""
-    """Of the last turn's last state."""
-
-
-class Loop:
-    """Takes turns with people. The services, feedback included, are up."""
-
-    def __init__(
-        self,
-        config: LoopConfig,
-        reward_model: RewardModelConfig,
-        ppo: PpoRunConfig,
-        display: Display,
-    ) -> None:
-        """Takes over where things stand.
-
-        Args:
-            config: The loop.
-            reward_model: What its reward models are like; data and folders are the loop's.
-            ppo: What its PPO runs are like; models and folders are the loop's.
-            display: Where every state shows how far it is.
-        """
-        self._config, self._reward_model, self._ppo, self._display = config, reward_model, ppo, display
-
-    def run(self) -> Standing:
-        """Takes the turns that are left and returns where things stand.
-
-        Raises:
-            ConfigError: A setting cannot work.
-            KeyboardInterrupt: Ended by the user; what was done is kept.
-            PilothouseError: A state failed; called again, the loop goes on there.
-        """
-        standing = self.standing()
-        while not self._config.turns or standing.turn < self._config.turns:
-            standing = _Turn(self._config, self._reward_model, self._ppo, self._display, standing).run()
-        return standing
-
-    def standing(self) -> Standing:
-        """Returns where the finished turns have left things."""
-        rows = list(read_rows(self._config.folder / HISTORY)) if self._history.exists() else []
-        if not rows:
-            return Standing(0, self._config.model, "", 0)
-        last = rows[-1]
-        return Standing(last["turn"], last["policy"], last["value_model"], last["rankings"], last["digest"])
-
-    @property
-    def _history(self) -> Path:
-        return self._config.folder / HISTORY
-
-
-class _Turn:
-    """One turn."""
+class Turn:
+    """One turn with people."""
 
     def __init__(
         self,
@@ -144,6 +78,7 @@ class _Turn:
         display: Display,
         before: Standing,
     ) -> None:
+        """Takes over where the turn before has left things; the other arguments are those of `Loop`."""
         self._config, self._reward_model, self._ppo, self._display = config, reward_model, ppo, display
         self._before = before
         self._number = before.turn + 1
@@ -152,8 +87,7 @@ class _Turn:
         self._done: dict[str, Stage] = {}
 
     def run(self) -> Standing:
-        """Runs every state that is not done yet."""
-        started = time.time()
+        """Runs every state that is not done yet, and returns where things stand then."""
         with ExitStack() as stack:
             self._clients = stack.enter_context(Clients.connected(self._ppo.services))
             timeout = self._ppo.services.call_timeout_seconds
@@ -165,7 +99,7 @@ class _Turn:
             )
             for state in STATES:
                 self._do(state, getattr(self, f"_{state}"))
-        return self._finish(started)
+        return self._finish()
 
     def _do(self, state: str, work: Callable[[Path, Line], Outputs]) -> None:
         inputs = {
@@ -182,11 +116,11 @@ class _Turn:
         moving = {"folder", "turns", "feedback", "reward_models", "models_folder"}
         loop = self._config.model_dump(mode="json", exclude=moving)
         if state in ("candidate", "gold"):
-            return loop | {"reward_model": self._reward_model.model_dump(mode="json", include=_LEARNING)}
+            return loop | {"reward_model": self._reward_model.model_dump(mode="json", exclude=_ELSEWHERE)}
         return loop
 
     def _collect(self, folder: Path, line: Line) -> Outputs:
-        self._serve_policy()
+        self._serve_policy(self._before.policy)
         collecting.prepare_queue(self._config, self._feedback)
         return collecting.collect(
             self._config,
@@ -248,7 +182,6 @@ class _Turn:
         return {"model": str(model), "rankings": count}
 
     def _improve(self, folder: Path, line: Line) -> Outputs:
-        self._serve_policy()
         config = self._ppo.model_copy(
             update={
                 "model": self._before.policy,
@@ -268,6 +201,7 @@ class _Turn:
         rollout = self._ppo.rollout
         if not self._config.held_out_prompts:
             raise ConfigError("loop.held_out_prompts names no file; give prompts that are not trained on")
+        self._serve_policy(self._done["improve"].outputs["policy"])
         found = evaluate(
             EvaluationConfig(
                 prompts=self._config.held_out_prompts,
@@ -282,12 +216,11 @@ class _Turn:
         )
         found.write(folder / EVALUATION)
         return {
-            name: {"mean": interval.mean, "low": interval.low, "high": interval.high}
+            name: asdict(found.interval(name))
             for name in ("score", "independent", "kl", "tokens", "finished")
-            for interval in [found.interval(name)]
         }
 
-    def _finish(self, started: float) -> Standing:
+    def _finish(self) -> Standing:
         """Writes the turn into the history: from then on it is done."""
         improved, decided = self._done["improve"].outputs, self._done["decide"].outputs
         standing = Standing(
@@ -297,24 +230,19 @@ class _Turn:
             self._done["wait"].outputs["rankings"],
             self._done["measure"].digest,
         )
-        row = {
-            "turn": standing.turn,
-            "policy": standing.policy,
-            "value_model": standing.value_model,
-            "rankings": standing.rankings,
-            "digest": standing.digest,
+        more = {
             "reward_version": decided["version"],
             "promoted": decided["promoted"],
-            "finished_at": started,
+            "finished_at": time.time(),
             "states": {name: dict(stage.outputs) for name, stage in self._done.items()},
             "seconds": {name: stage.seconds for name, stage in self._done.items()},
         }
-        append_rows(self._config.folder / HISTORY, [row])
+        append_rows(self._config.folder / HISTORY, [asdict(standing) | more])
         return standing
 
-    def _serve_policy(self) -> None:
-        """Makes sure that the policy service serves the newest policy: it may have been restarted."""
-        model = load_causal_lm(self._before.policy).model
+    def _serve_policy(self, folder: str) -> None:
+        """Makes sure that the policy service serves this policy: it may have been restarted."""
+        model = load_causal_lm(folder).model
         tensors = parameters_by_name(model)
         served = self._clients.policy.model()
         if served.digest != state_digest(tensors):

@@ -64,7 +64,7 @@ def browser_worker(
             browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
             page = browser.new_page()
             page.set_default_timeout(_WAIT_MILLISECONDS)
-            _register(page, invite.url, f"{member.name} (simulated)")
+            _register(page, invite.url, member.new_name())
             while not ended().is_set() and len(count) < most:
                 page.goto(f"{page_address}/rank/{queue}")
                 while len(count) < most and page.locator("#answers .answer").count():

@@ -5,7 +5,6 @@ second best and so on with the chances of Plackett and Luce: two such raters agr
 Terry say.
 """
 
-import math
 import threading
 import time
 import uuid
@@ -33,6 +32,10 @@ class Member:
     name: str
     character: Character
     seed: int
+
+    def new_name(self) -> str:
+        """Returns a name that nobody has yet: a demo that goes on has new raters, and names are unique."""
+        return f"{self.name} (simulated, {uuid.uuid4().hex[:6]})"
 
     def judge(self) -> "Judge":
         """Returns what ranks answers, from its beginning."""
@@ -102,7 +105,8 @@ class Crowd:
     def __exit__(self, *_: object) -> None:
         self.ended.set()
         for thread in self._threads:
-            thread.join(timeout=30)
+            # Whatever one waits for has a time limit, and a process that ended before playwright would crash.
+            thread.join()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -113,7 +117,7 @@ class Crowd:
     def _rank(self, member: Member) -> None:
         judge = member.judge()
         with FeedbackClient(self._target) as feedback:
-            rater = feedback.add_rater(f"{member.name} (simulated, {uuid.uuid4().hex[:6]})")
+            rater = feedback.add_rater(member.new_name())
             while not self.ended.is_set():
                 try:
                     held = feedback.claim(self._queue, rater)
@@ -124,9 +128,3 @@ class Crowd:
                     feedback.submit(said, held.id, rater, Ranking(ranks=ranks), seconds=seconds)
                 except (NoTaskError, UnavailableError, LookupError):
                     self.ended.wait(_IDLE_SECONDS)
-
-
-def agreement(noise: float, difference: float = 1.0) -> float:
-    """Returns how often two honest raters agree on a pair whose likings differ by ``difference``."""
-    chance = 1 / (1 + math.exp(-difference / noise)) if noise else 1.0
-    return chance**2 + (1 - chance) ** 2

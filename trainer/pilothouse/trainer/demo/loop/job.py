@@ -1,21 +1,22 @@
 """The closed loop on the tiny model with a simulated crowd: SFT, then two turns with its rankings."""
 
 import json
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilothouse.client import Estimate, FeedbackClient
+from pilothouse.cli.output import null_for_nan
+from pilothouse.client import FeedbackClient
 from pilothouse.config import parse
 from pilothouse.local import LocalStack
 from pilothouse.models.text import TINY, TextCodec
 from pilothouse.trainer.demo.loop.browser import browser_worker, find_browser
 from pilothouse.trainer.demo.loop.crowd import Crowd, Member
 from pilothouse.trainer.demo.material import Material, Sizes, write_material
+from pilothouse.trainer.demo.recipe import TINY_DEMO
 from pilothouse.trainer.demo.synthetic import make_reviews
 from pilothouse.trainer.display import Display
 from pilothouse.trainer.durable import read_rows, to_json, write_atomic
@@ -23,7 +24,9 @@ from pilothouse.trainer.evaluate import Evaluation, evaluate
 from pilothouse.trainer.evaluation_config import EvaluationConfig
 from pilothouse.trainer.fit_config import RewardModelConfig, SftConfig
 from pilothouse.trainer.online.config import LoopConfig
-from pilothouse.trainer.online.turns import EVALUATION, HISTORY, Loop
+from pilothouse.trainer.online.history import HISTORY
+from pilothouse.trainer.online.loop import Loop
+from pilothouse.trainer.online.turns import EVALUATION
 from pilothouse.trainer.run_config import PpoRunConfig, ServicesConfig
 from pilothouse.trainer.sft import train_sft
 from pilothouse.trainer.stages import Stages
@@ -50,11 +53,6 @@ _CROWD = (
 )
 """Who rank through the API: five honest raters and two bad ones."""
 
-_SFT = {
-    "batch_size": 32,
-    "epochs": 3,
-    "optimiser": {"learning_rate": 3e-3, "schedule": "cosine", "warmup_steps": 5},
-}
 _REWARD_MODEL = {
     "batch_size": 8,
     "epochs": 3,
@@ -107,7 +105,7 @@ class LoopJob:
             find_browser()
         with self._display.stage("SFT", ("loss",)) as line:
             sft = self._stages.run(
-                "sft", {"seed": self._seed, "sft": _SFT}, lambda into: self._sft(into, line)
+                "sft", {"seed": self._seed, "sft": TINY_DEMO.sft}, lambda into: self._sft(into, line)
             )
         policy, page = str(sft.folder / "model"), list[int]()
         with self._services(policy) as (stack, services):
@@ -132,8 +130,8 @@ class LoopJob:
             [Evaluation.read(folder / EVALUATION) for folder in [before.folder, *folders]],
             self._count_page(len(page)),
             {
-                "alpha": _estimate(quality.alpha),
-                "pair_agreement": _estimate(quality.pair_agreement),
+                "alpha": null_for_nan(quality.alpha),
+                "pair_agreement": null_for_nan(quality.pair_agreement),
                 "suspected": {
                     each.pseudonym: list(each.suspicions) for each in quality.raters if each.suspicions
                 },
@@ -146,7 +144,7 @@ class LoopJob:
             make_reviews(2400, self._seed), _SIZES, TextCodec.load(TINY), folder / "material", self._seed
         )
         material = self._material
-        settings = _SFT | {
+        settings = TINY_DEMO.sft | {
             "model": TINY,
             "output": folder,
             "seed": self._seed,
@@ -257,8 +255,3 @@ class LoopJob:
     @property
     def _material(self) -> Material:
         return Material.inside(self._folder / "sft" / "material")
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    """Returns a number as JSON has it: what is not a number is null."""
-    return {key: None if math.isnan(value) else value for key, value in asdict(estimate).items()}
