@@ -20,7 +20,7 @@ from pilothouse.feedback.quality.intervals import Estimate
 from pilothouse.feedback.records import AnswerRecord, PromptRecord, RankingRecord, Source
 from pilothouse.models.export import export_reward_model
 from pilothouse.models.load import load_causal_lm, parameters_by_name, state_digest
-from pilothouse.models.reward_files import file_digest, read_manifest
+from pilothouse.models.reward_files import ensemble_version, file_digest, read_manifest
 from pilothouse.reward.backends.combine import Combination
 from pilothouse.trainer.config import OptimiserConfig, RewardModelConfig, SftConfig
 from pilothouse.trainer.control import RunControl, StopSignals
@@ -29,7 +29,7 @@ from pilothouse.trainer.lineage import trace
 from pilothouse.trainer.lineage_command import lineage
 from pilothouse.trainer.lineage_ledger import experience
 from pilothouse.trainer.lineage_nodes import BaseModel, Ensemble, Missing, Ppo, RewardModel, Seen, Sft
-from pilothouse.trainer.lineage_scorers import COMBINATIONS, ensemble_version
+from pilothouse.trainer.lineage_scorers import COMBINATIONS
 from pilothouse.trainer.ppo_run import prepared
 from pilothouse.trainer.reward_model import train_reward_model
 from pilothouse.trainer.run_config import PpoRunConfig

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,18 @@ def read_manifest(folder: Path) -> RewardManifest:
     if version != manifest.version:
         raise CorruptDataError(f"{MANIFEST} in {folder} was edited: its version is not its digest")
     return manifest
+
+
+def ensemble_version(combination: str, std_factor: float, versions: Sequence[str]) -> str:
+    """Returns the version of an ensemble: the digest of its members' versions and of their combination.
+
+    Args:
+        combination: ``mean``, ``min`` or ``mean_minus_std``.
+        std_factor: Of ``mean_minus_std``; 0 otherwise.
+        versions: Of the members, in their order.
+    """
+    content = [combination, std_factor, *versions]
+    return f"ensemble:{blake3(json.dumps(content).encode()).hexdigest()}"
 
 
 def check_file(folder: Path, name: str) -> Path:

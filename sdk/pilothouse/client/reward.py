@@ -1,7 +1,6 @@
 """Clients of the reward service."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import overload
 
 import numpy as np
@@ -128,14 +127,10 @@ def scores_of(request: reward_pb2.ScoreRequest, response: reward_pb2.ScoreRespon
         for part in response.components
     )
     values = floats(response.scores, name="scores")
-    parts = [values, *(component.values for component in components)]
-    has_ensemble = response.HasField("disagreement")
-    if has_ensemble:
-        parts.append(floats(response.disagreement, name="disagreement"))
-    if any(len(part) != rows for part in parts):
+    spread = [floats(response.disagreement, name="disagreement")] if response.HasField("disagreement") else []
+    if any(len(part) != rows for part in [values, *(component.values for component in components), *spread]):
         raise ProtocolError(f"the reward service did not answer with one score for each of {rows} rows")
-    scores = Scores(values, response.reward_version, components)
-    return replace(scores, disagreement=parts[-1]) if has_ensemble else scores
+    return Scores(values, response.reward_version, components, *spread)
 
 
 def _model(response: reward_pb2.GetRewardModelResponse) -> RewardModel:

@@ -152,7 +152,7 @@ class RewardModels:
             candidate = self.require_candidate(version)
             self.candidate = None
         _log.info("candidate_dropped", reward_version=candidate.scorer.version)
-        self._start(self._retire_candidate(candidate))
+        self._start(candidate.retire())
 
     async def close(self) -> None:
         """Ends what is going on and frees every model; requests must have ended."""
@@ -160,7 +160,7 @@ class RewardModels:
             self._staging[1].cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.candidate is not None:
-            await self._retire_candidate(self.candidate)
+            await self.candidate.retire()
         for scorer in (self.previous, self.serving):
             if scorer is not None:
                 await scorer.close()
@@ -224,10 +224,6 @@ class RewardModels:
         assert self._folder is not None  # without it nothing was ever staged
         promoted = None if scorer.spec is None else Promoted(scorer.spec, scorer.version)
         await asyncio.to_thread(self._folder.record, promoted)
-
-    async def _retire_candidate(self, candidate: Candidate) -> None:
-        await candidate.shadow.close()
-        await candidate.scorer.retire()
 
     def _require_serving(self, version: str) -> None:
         if self.serving.version != version:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
-from pilothouse.models.reward_files import MANIFEST
+from pilothouse.models.reward_files import MANIFEST, ensemble_version
 
 COMBINATIONS = ("mean", "min", "mean_minus_std")
 """How the reward service combines an ensemble's members."""
@@ -78,12 +76,6 @@ def find_scorer(version: str, near: Sequence[Path], std_factors: Iterable[float]
                 if ensemble_version(combination, factor, [one.version for one in members]) == version:
                     return _several(members, folders, combination, factor)
     return None
-
-
-def ensemble_version(combination: str, std_factor: float, versions: Sequence[str]) -> str:
-    """Returns the version that the reward service gives to an ensemble of models in this order."""
-    content = [combination, std_factor, *versions]
-    return f"ensemble:{blake3(json.dumps(content).encode()).hexdigest()}"
 
 
 def _single(folder: _Folder, folders: Sequence[_Folder]) -> Found:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from blake3 import blake3
 
+from pilothouse.models.reward_files import ensemble_version
 from pilothouse.reward.backends import make_backend
 from pilothouse.reward.backends.base import Backend, Buckets, Row
 from pilothouse.reward.backends.combine import Combination, no_disagreement
@@ -149,11 +150,10 @@ class Composite:
     def _version(self) -> str:
         if self.kind != COMPOSITE:
             return self.parts[0].backend.version
-        content: list[object] = [[part.name, part.weight, part.backend.version] for part in self.parts]
         if self.combination.name != "weighted":
-            content = [*self.combination.key, *(part.backend.version for part in self.parts)]
-        kind = COMPOSITE if self.combination.name == "weighted" else "ensemble"
-        return f"{kind}:{blake3(json.dumps(content).encode()).hexdigest()}"
+            return ensemble_version(*self.combination.key, [part.backend.version for part in self.parts])
+        content = [[part.name, part.weight, part.backend.version] for part in self.parts]
+        return f"{COMPOSITE}:{blake3(json.dumps(content).encode()).hexdigest()}"
 
 
 async def make_composite(recipe: Recipe, batching: BatchingConfig) -> Composite:
