@@ -89,7 +89,8 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
             now = await self._database.read(progress.progress, request.queue)
             if now != told:
                 told = now
-                metrics.OPEN_TASKS.set(now.open_tasks)
+                if not request.queue:
+                    metrics.OPEN_TASKS.set(now.open_tasks)
                 yield pb.WatchFeedbackResponse(
                     rankings=now.rankings, demonstrations=now.demonstrations, open_tasks=now.open_tasks
                 )

@@ -8,7 +8,6 @@ from typing import Any
 import grpc
 
 from pilothouse.errors import InvalidRequestError
-from pilothouse.feedback import metrics
 from pilothouse.feedback.codec import (
     RATER_STATES,
     Decoder,
@@ -19,9 +18,10 @@ from pilothouse.feedback.codec import (
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.data_servicer import DataServicer
 from pilothouse.feedback.database import Database
+from pilothouse.feedback.desk import Desk
 from pilothouse.feedback.invitations import invite_url
 from pilothouse.feedback.measures import Measures
-from pilothouse.feedback.store import adjustments, claims, people, queues, submissions
+from pilothouse.feedback.store import adjustments, claims, people, queues
 from pilothouse.feedback.store.tasks import add_tasks, list_open_tasks, set_priorities
 from pilothouse.v1 import feedback_pb2 as pb
 
@@ -60,6 +60,7 @@ class FeedbackServicer(DataServicer):
         super().__init__(database, config, measures, clock)
         self._page_address = page_address
         self._decode = Decoder(config.max_text_characters)
+        self._desk = Desk(database, config, clock)
 
     async def PutQueue(self, request: pb.PutQueueRequest, context: Context) -> pb.PutQueueResponse:  # noqa: D102
         settings = self._decode.queue(request.settings)
@@ -96,24 +97,11 @@ class FeedbackServicer(DataServicer):
         return pb.ListOpenTasksResponse(tasks=task_messages(tasks))
 
     async def ClaimTask(self, request: pb.ClaimTaskRequest, context: Context) -> pb.ClaimTaskResponse:  # noqa: D102
-        held = await self._database.write(
-            claims.claim,
-            queue=request.queue,
-            rater=request.rater,
-            lease_seconds=self._config.lease_seconds,
-            now=self._now(),
-        )
-        metrics.CLAIMS.inc()
+        held = await self._desk.claim(request.queue, request.rater)
         return pb.ClaimTaskResponse(assignment=held_message(held))
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Context) -> pb.RenewLeaseResponse:  # noqa: D102
-        ends = await self._database.write(
-            claims.renew,
-            assignment=request.assignment,
-            rater=request.rater,
-            lease_seconds=self._config.lease_seconds,
-            now=self._now(),
-        )
+        ends = await self._desk.renew(request.assignment, request.rater)
         return pb.RenewLeaseResponse(lease_expires_at=ends)
 
     async def ReleaseTask(self, request: pb.ReleaseTaskRequest, context: Context) -> pb.ReleaseTaskResponse:  # noqa: D102
@@ -121,22 +109,11 @@ class FeedbackServicer(DataServicer):
         return pb.ReleaseTaskResponse()
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:  # noqa: D102
-        said = self._decode.said(request)
-        new = await self._database.write(submissions.submit, said, now=self._now())
-        if new:
-            metrics.LABELS.labels(request.WhichOneof("content")).inc()
+        new = await self._desk.submit(self._decode.said(request))
         return pb.SubmitResponse(repeated=not new)
 
     async def Undo(self, request: pb.UndoRequest, context: Context) -> pb.UndoResponse:  # noqa: D102
-        held = await self._database.write(
-            submissions.undo,
-            submission=request.submission,
-            rater=request.rater,
-            undo_seconds=self._config.undo_seconds,
-            lease_seconds=self._config.lease_seconds,
-            now=self._now(),
-        )
-        metrics.UNDONE.inc()
+        held = await self._desk.undo(request.submission, request.rater)
         return pb.UndoResponse(assignment=held_message(held))
 
     async def Adjust(self, request: pb.AdjustRequest, context: Context) -> pb.AdjustResponse:  # noqa: D102

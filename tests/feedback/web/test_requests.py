@@ -4,6 +4,7 @@ import json
 import secrets
 
 import pytest
+from prometheus_client import REGISTRY
 
 from pilothouse.feedback.web.guard import HEADERS
 
@@ -56,6 +57,23 @@ def test_a_wrong_submission_is_refused_and_can_be_mended(
     assert answer.json()["message"]
     assert client.call("/api/submit", **good).status_code == 200
     assert len(site.stored(rater)) == 1
+
+
+def test_work_on_the_page_is_counted_for_operators_once(site: Running, rater: str) -> None:
+    def counted() -> list[float]:
+        totals = (
+            REGISTRY.get_sample_value("pilothouse_labels_total", {"kind": "ranking"}),
+            REGISTRY.get_sample_value("pilothouse_feedback_claims_total"),
+            REGISTRY.get_sample_value("pilothouse_feedback_undone_total"),
+        )
+        return [total or 0.0 for total in totals]
+
+    before, client = counted(), site.client(rater)
+    mine = ranking(client)
+    for _ in range(2):
+        assert client.call("/api/submit", **mine).status_code == 200
+    assert client.call("/api/undo", name=mine["id"]).status_code == 200
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1]
 
 
 def test_a_submission_id_of_another_rater_tells_and_changes_nothing(site: Running, rater: str) -> None:

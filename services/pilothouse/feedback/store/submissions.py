@@ -68,6 +68,8 @@ class SkipContent:
 
 Content = RankingContent | DemonstrationContent | SkipContent
 
+_KINDS = {RankingContent: "ranking", DemonstrationContent: "demonstration", SkipContent: "skip"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -80,6 +82,11 @@ class Said:
     content: Content
     comment: str = ""
     seconds: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """Returns ``ranking``, ``demonstration`` or ``skip``."""
+        return _KINDS[type(self.content)]
 
     @property
     def digest(self) -> str:
@@ -200,9 +207,7 @@ def _row(said: Said, held: Assignment, now: float) -> Submission:
         assignment_id=held.id,
         task_number=held.task_number,
         rater_id=said.rater,
-        kind={RankingContent: "ranking", DemonstrationContent: "demonstration", SkipContent: "skip"}[
-            type(content)
-        ],
+        kind=said.kind,
         ranks=ranks,
         unsafe=unsafe,
         skip_reason=content.reason if isinstance(content, SkipContent) else "",

@@ -12,6 +12,7 @@ from pilothouse.errors import PilothouseError
 from pilothouse.feedback.codec import Decoder
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
+from pilothouse.feedback.desk import Desk
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.web import account, admin, admin_acts, home, work
 from pilothouse.feedback.web.assets import Assets
@@ -55,6 +56,7 @@ def make_app(
         passwords=Passwords(),
         logins=Attempts(config.page.login_attempts_per_minute, clock),
         measures=measures or Measures(database, clock),
+        desk=Desk(database, config, clock),
     )
     return app
 

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 from pilothouse.feedback.codec import Decoder
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
+from pilothouse.feedback.desk import Desk
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.store.people import Person
 from pilothouse.feedback.web.attempts import Attempts
@@ -32,6 +33,7 @@ class Site:
     passwords: Passwords
     logins: Attempts
     measures: Measures
+    desk: Desk
     seen: dict[str, float] = field(default_factory=dict)
     """When each session was last noted to be in use, by the digest of its secret."""
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from pilothouse.errors import NoTaskError
-from pilothouse.feedback.store import claims, progress, submissions
+from pilothouse.feedback.store import progress
 from pilothouse.feedback.store.claims import Held
 from pilothouse.feedback.tables import Kind
 from pilothouse.feedback.web.forms import read_form, read_json
@@ -38,7 +38,7 @@ async def show_work(request: Request, visitor: Visitor) -> Response:
         return RedirectResponse(f"/{FOLDERS[kind]}/{queue}", 303)
     held, nothing = None, ""
     try:
-        held = await _claim(site, visitor, queue)
+        held = await site.desk.claim(queue, visitor.person.id)
     except NoTaskError as error:
         nothing = str(error)
     return render(
@@ -60,7 +60,7 @@ async def submit_form(request: Request, visitor: Visitor) -> Response:
     """Takes the plain form of a browser without script, and goes on to the next task."""
     site, queue = site_of(request), request.path_params["queue"]
     body = from_form(await read_form(request))
-    await site.database.write(submissions.submit, said(body, visitor.person.id, site.texts), now=site.clock())
+    await site.desk.submit(said(body, visitor.person.id, site.texts))
     kind = await site.database.read(kind_of, queue)
     return RedirectResponse(f"/{FOLDERS[kind]}/{queue}", 303)
 
@@ -69,7 +69,7 @@ async def submit(request: Request, visitor: Visitor) -> Response:
     """Stores a submission; the same one again is answered alike."""
     site = site_of(request)
     body = await read_json(request, Submission)
-    await site.database.write(submissions.submit, said(body, visitor.person.id, site.texts), now=site.clock())
+    await site.desk.submit(said(body, visitor.person.id, site.texts))
     return JSONResponse({"undo_seconds": site.config.undo_seconds, **await _counts(site, visitor)})
 
 
@@ -78,7 +78,7 @@ async def next_task(request: Request, visitor: Visitor) -> Response:
     site = site_of(request)
     queue = (await read_json(request, Named)).name
     try:
-        held = await _claim(site, visitor, queue)
+        held = await site.desk.claim(queue, visitor.person.id)
     except NoTaskError as error:
         return JSONResponse({"task": None, "nothing": str(error)})
     return JSONResponse({"task": _task(site, held)})
@@ -87,38 +87,15 @@ async def next_task(request: Request, visitor: Visitor) -> Response:
 async def undo(request: Request, visitor: Visitor) -> Response:
     """Takes a submission back; its task is the rater's again."""
     site = site_of(request)
-    held = await site.database.write(
-        submissions.undo,
-        submission=(await read_json(request, Named)).name,
-        rater=visitor.person.id,
-        undo_seconds=site.config.undo_seconds,
-        lease_seconds=site.config.lease_seconds,
-        now=site.clock(),
-    )
+    held = await site.desk.undo((await read_json(request, Named)).name, visitor.person.id)
     return JSONResponse({"task": _task(site, held), **await _counts(site, visitor)})
 
 
 async def renew(request: Request, visitor: Visitor) -> Response:
     """Extends the lease of a task that is being worked on."""
     site = site_of(request)
-    ends = await site.database.write(
-        claims.renew,
-        assignment=(await read_json(request, Named)).name,
-        rater=visitor.person.id,
-        lease_seconds=site.config.lease_seconds,
-        now=site.clock(),
-    )
+    ends = await site.desk.renew((await read_json(request, Named)).name, visitor.person.id)
     return JSONResponse({"lease_seconds": max(ends - site.clock(), 0.0)})
-
-
-async def _claim(site: Site, visitor: Visitor, queue: str) -> Held:
-    return await site.database.write(
-        claims.claim,
-        queue=queue,
-        rater=visitor.person.id,
-        lease_seconds=site.config.lease_seconds,
-        now=site.clock(),
-    )
 
 
 async def _own_progress(site: Site, visitor: Visitor) -> progress.OwnProgress:
