@@ -34,6 +34,7 @@ def sample_tasks(
 ) -> Iterator[FeedbackTask]:
     """Yields one task for each prompt to which the policies gave at least two different answers.
 
+    Blank answers are left out, and such with a NUL character, which databases do not take.
     A task's id follows from its prompt and its answers: what was sampled twice is added once.
 
     Args:
@@ -60,7 +61,7 @@ def sample_tasks(
             for row, found in enumerate(_answers(part, turns, policy, place, seed)):
                 answers[row] += found
         for prompt, found in zip(part, answers, strict=True):
-            different = {answer.text: answer for answer in reversed(found) if answer.text.strip()}
+            different = {answer.text: answer for answer in reversed(found) if _can_be_ranked(answer.text)}
             if len(different) >= 2:
                 identity = _task_id(prompt, list(different))
                 if identity in seen:
@@ -102,6 +103,10 @@ def _answer(completion: Completion, policy: AnsweringPolicy, seed: int) -> Feedb
             seed=seed + completion.sample_index,
         ),
     )
+
+
+def _can_be_ranked(text: str) -> bool:
+    return bool(text.strip()) and "\0" not in text
 
 
 def _turn(times: Counter[str], prompt: str | Chat) -> int:

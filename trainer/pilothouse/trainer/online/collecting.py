@@ -23,7 +23,7 @@ from pilothouse.client.collect import AnsweringPolicy, sample_tasks
 from pilothouse.errors import ConfigError
 from pilothouse.trainer.data.records import Prompt, read_prompts
 from pilothouse.trainer.online.config import LoopConfig
-from pilothouse.trainer.selection import priorities
+from pilothouse.trainer.selection import most_telling, priorities
 
 TRAIN, HELD_OUT = "train", "held-out"
 """Folders of a snapshot's two parts."""
@@ -88,7 +88,8 @@ def collect(
         turn: Counted from 1.
         name: What is stored as the answers' model.
         policy: Who answers.
-        reward: Whose members' disagreement decides the order, with ``oversample``.
+        reward: Whose members' disagreement decides what people get, with ``oversample`` and
+            ``answers_per_task``.
         feedback: Where to.
         tell: Hears how far it is.
         max_new_tokens: Longest answer.
@@ -111,30 +112,35 @@ def collect(
     for task in sample_tasks(asked, policies, seed=config.seed + turn, source=f"turn {turn}"):
         tasks.append(task)
         tell(f"{len(tasks)} of {len(asked)} prompts answered")
-    if config.oversample > 1:
-        tasks = most_wanted(tasks, reward)[: config.tasks_per_turn]
+    if config.oversample > 1 or config.answers_per_task:
+        tasks = most_wanted(tasks, reward, config.answers_per_task)[: config.tasks_per_turn]
     added = sum(feedback.add_tasks(config.queue, part) for part in _parts(tasks, 64))
     return {"prompts": len(prompts), "tasks": len(tasks), "added": added}
 
 
-def most_wanted(tasks: Sequence[FeedbackTask], reward: RewardClient) -> list[FeedbackTask]:
+def most_wanted(tasks: Sequence[FeedbackTask], reward: RewardClient, answers: int = 0) -> list[FeedbackTask]:
     """Returns the tasks with their priorities, those first on which the serving ensemble disagrees most.
 
-    Where no ensemble serves, all priorities are 0 and the order stays.
+    Args:
+        tasks: Of text prompts.
+        reward: Where the ensemble serves. Where none does, all priorities are 0 and the order stays.
+        answers: So many of a task's answers are kept, those that tell most; 0 for all.
+
+    Raises:
+        ConfigError: A prompt is a conversation.
     """
-    answers = [[_text(answer) for answer in task.answers] for task in tasks]
-    prompts = [_as_text(task.prompt) for task, texts in zip(tasks, answers, strict=True) for _ in texts]
-    scores = reward.score(prompts, [text for texts in answers for text in texts])
-    members = np.stack([part.values for part in scores.components])
-    if len(members) < 2:
-        return list(tasks)
-    table = np.full((len(members), len(tasks), max(map(len, answers))), np.nan)
-    ends = np.cumsum([len(texts) for texts in answers])
-    for row, (end, texts) in enumerate(zip(ends, answers, strict=True)):
-        table[:, row, : len(texts)] = members[:, end - len(texts) : end]
-    wanted = priorities(table)
-    ranked = [replace(task, priority=float(value)) for task, value in zip(tasks, wanted, strict=True)]
-    return sorted(ranked, key=lambda task: -task.priority)
+    texts = [[_text(answer) for answer in task.answers] for task in tasks]
+    prompts = [_as_text(task.prompt) for task, row in zip(tasks, texts, strict=True) for _ in row]
+    scores = reward.score(prompts, [text for row in texts for text in row])
+    members = np.stack([part.values for part in scores.components])  # 1 where no ensemble serves: all worth 0
+    rows = np.split(members, np.cumsum([len(row) for row in texts])[:-1], axis=1)  # [M, K] for each task
+    wanted = []
+    for task, row in zip(tasks, rows, strict=True):
+        chosen = most_telling(row, answers or row.shape[1])
+        (priority,) = priorities(row[:, None, chosen])
+        kept = tuple(task.answers[place] for place in chosen)
+        wanted.append(replace(task, answers=kept, priority=float(priority)))
+    return sorted(wanted, key=lambda task: -task.priority)
 
 
 def wait(feedback: FeedbackClient, queue: str, goal: int, tell: Callable[[str], None]) -> int:
@@ -174,5 +180,8 @@ def _text(answer: FeedbackAnswer | str) -> str:
 
 def _as_text(prompt: Any) -> str:
     if not isinstance(prompt, str):
-        raise ConfigError("active selection scores texts; with conversations set loop.oversample = 1")
+        raise ConfigError(
+            "active selection scores texts; with conversations set loop.oversample = 1 and "
+            "loop.answers_per_task = 0"
+        )
     return prompt

@@ -33,6 +33,9 @@ class LoopConfig(Config):
     oversample: int = Field(default=1, ge=1)
     """Prompts are answered so many times over, and people get those first on which the serving ensemble
     disagrees most (active selection). 1: all of them, in their order."""
+    answers_per_task: int = Field(default=0, ge=0, le=9)
+    """People rank so many of a prompt's answers, those on whose pairs the serving ensemble disagrees most; 2
+    makes every task one pair. 0: all of them."""
     temperatures: tuple[float, ...] = (0.7, 1.0)
     """The policy answers at each."""
     answers_per_temperature: int = Field(default=2, ge=1)
@@ -69,4 +72,6 @@ class LoopConfig(Config):
                 f"{answers} answers to a prompt; people rank 2 to 9, so many as temperatures times "
                 "answers_per_temperature"
             )
+        if self.answers_per_task == 1 or self.answers_per_task > answers:
+            raise ValueError(f"answers_per_task = {self.answers_per_task}; set 2 to {answers}, or 0 for all")
         return self
