@@ -43,11 +43,12 @@ ANSWERS, MEMBERS = 4, 4
 POOL, HELD_OUT = 1200, 300
 FIRST, STEP, LAST = 20, 20, 200
 """Rankings to begin with, added each round, in the end."""
-ARMS = ("random", "active")
+STEPS = 75
+"""Of every training, whatever the number of rankings."""
+ARMS = ("random", "most", "drawn")
 _NEW_TOKENS, _SEQUENCE_TOKENS = 20, 48
-_REWARD_MODEL = {
+_REWARD_MODEL: dict[str, Any] = {
     "batch_size": 8,
-    "epochs": 3,
     "members": MEMBERS,
     "normalise_samples": 256,
     "max_sequence_tokens": _SEQUENCE_TOKENS,
@@ -139,6 +140,7 @@ def run_arm(world: World, arm: str, folder: Path, seed: int) -> dict[int, float]
             "data": [str(folder / f"{arm}.jsonl")],
             "evaluation_data": [str(world.held_out)],
             "output": str(output),
+            "epochs": -(-STEPS * _REWARD_MODEL["batch_size"] // len(asked)),
             "seed": seed,
             "resume": False,
         }
@@ -148,8 +150,11 @@ def run_arm(world: World, arm: str, folder: Path, seed: int) -> dict[int, float]
         if len(asked) == LAST:
             return accuracies
         rest = [number for number in order if number not in set(asked)]
-        if arm == "active":
+        if arm != "random":
             wanted = priorities(_scores(output, [world.encoded[number] for number in rest]))
+            if arm == "drawn":
+                noise = _generator(seed, len(asked) + 10).gumbel(size=len(rest))
+                wanted = np.log(np.maximum(wanted, 1e-12)) + noise
             rest = [rest[int(place)] for place in np.argsort(-wanted, kind="stable")]
         asked = [*asked, *rest[:STEP]]
 
@@ -192,14 +197,11 @@ def main(folder: str, seeds: str = "5") -> None:
             found[arm].append(run_arm(world, arm, into, seed))
         print(f"seed {seed}, {len(world.pool)} tasks, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     for labels in found["random"][0]:
-        gains = [active[labels] - chance[labels] for chance, active in zip(*found.values(), strict=True)]
-        gain = mean_interval(gains, seed=0)
-        told = "   ".join(f"{arm} {statistics.mean(run[labels] for run in found[arm]):.1%}" for arm in ARMS)
-        print(f"{labels:4} rankings   {told}   gain {gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
-    mean = {arm: {n: statistics.mean(run[n] for run in runs) for n in runs[0]} for arm, runs in found.items()}
-    goal = mean["random"][LAST]
-    needed = labels_to_reach(mean["active"], goal)
-    print(f"{goal:.1%}, what random tasks reach with {LAST}, active selection reaches with {needed:.0f}")
+        told = [f"{arm} {statistics.mean(run[labels] for run in found[arm]):.1%}" for arm in ARMS]
+        for arm in ARMS[1:]:
+            gain = mean_interval([a[labels] - b[labels] for a, b in zip(found[arm], found["random"], strict=True)])
+            told.append(f"gain {gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
+        print(f"{labels:4} rankings", *told, sep="   ")
 
 
 if __name__ == "__main__":

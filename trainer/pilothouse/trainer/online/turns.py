@@ -116,7 +116,8 @@ class Turn:
         moving = {"folder", "turns", "feedback", "reward_models", "models_folder"}
         loop = self._config.model_dump(mode="json", exclude=moving)
         if state in ("candidate", "gold"):
-            return loop | {"reward_model": self._reward_model.model_dump(mode="json", exclude=_ELSEWHERE)}
+            settings = self._like_rollouts(self._reward_model)
+            return loop | {"reward_model": settings.model_dump(mode="json", exclude=_ELSEWHERE)}
         return loop
 
     def _collect(self, folder: Path, line: Line) -> Outputs:
@@ -251,13 +252,25 @@ class Turn:
 
     def _fit(self, output: Path, data: Path) -> RewardModelConfig:
         """Returns the run of a reward model of this turn."""
-        return self._reward_model.model_copy(
+        return self._like_rollouts(self._reward_model).model_copy(
             update={
                 "model": self._config.model,
                 "output": output,
                 "data": (data,),
                 "evaluation_data": (self._taken.held_out,),
                 "seed": self._reward_model.seed + self._number - 1,
+            }
+        )
+
+    def _like_rollouts(self, config: RewardModelConfig) -> RewardModelConfig:
+        """Returns the run with scores normalised on answers of the reference, sampled as in PPO."""
+        if config.normalise_with:
+            return config
+        return config.model_copy(
+            update={
+                "normalise_with": self._config.prompts,
+                "temperature": self._ppo.temperature,
+                "max_new_tokens": self._ppo.rollout.max_new_tokens,
             }
         )
 
