@@ -68,7 +68,7 @@ def sample(
             for heat in temperature or [1.0]
         ]
         client = stack.enter_context(connect(target, timeout, config, overrides))
-        tasks = sample_tasks(asked, policies, seed=seed, source=prompts.name)
+        tasks = sample_tasks(asked, policies, queue=queue, seed=seed, source=prompts.name)
         with progress("sampling answers") as tell:
             while part := list(islice(tasks, _TASKS_AT_ONCE)):
                 added += client.add_tasks(queue, part)
