@@ -108,6 +108,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         "reward.backend": "rules",
         "reward.tokenizer": "tiny",
         "reward.models_folder": str(models),
+        "reward.shadow.percent": 100,
         "feedback.database": f"sqlite:///{folder / 'feedback.db'}",
     }
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]

@@ -150,6 +150,8 @@ def test_a_loop_that_is_ended_before_and_in_its_states_goes_on_there_and_does_no
         assert compared["difference"]["mean"] == pytest.approx(
             compared["candidate_accuracy"]["mean"] - compared["serving_accuracy"]["mean"]
         )
+        shadow = compared["shadow"]
+        assert shadow["rows"] + shadow["waiting_rows"] > 0
         settings = json.loads((folder / "improve" / "config.json").read_text())
         assert settings["model"] == starts[-1]
         assert settings["value_model"] == states["candidate"]["models"][0]

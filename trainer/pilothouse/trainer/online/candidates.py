@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pilothouse.client import RewardClient, RewardModelsClient, Scores
+from pilothouse.client import RewardClient, RewardModelsClient, Scores, ShadowStatistics
 from pilothouse.errors import ConfigError
 from pilothouse.models.export import export_reward_model
 from pilothouse.models.text import TextCodec
@@ -41,6 +41,8 @@ class Verdict:
     candidate_version: str
     serving_version: str
     rankings: int
+    shadow: ShadowStatistics
+    """What both have said of live rows so far; those of this comparison are among them."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns it for the turn's record."""
@@ -52,6 +54,7 @@ class Verdict:
             "difference": asdict(self.difference),
             "rankings": self.rankings,
             "pairs": self.candidate.pairs,
+            "shadow": asdict(self.shadow),
         }
 
 
@@ -118,6 +121,7 @@ def compare(
         candidate_version=version,
         serving_version=served.reward_version,
         rankings=len(items),
+        shadow=models.candidate().shadow,
     )
 
 

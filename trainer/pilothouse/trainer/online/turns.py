@@ -152,7 +152,6 @@ class Turn:
         promoted = found["candidate_accuracy"]["mean"] >= least
         # Staged again: the reward service may have been restarted since.
         candidates.stage(self._config, self._candidates, self._reward_model.std_factor, self._models)
-        found = {**found, "shadow": asdict(self._models.candidate().shadow)}
         if promoted:
             self._models.promote(candidate, expected_serving_version=serving)
         else:
