@@ -80,7 +80,7 @@ async def submit(request: Request, visitor: Visitor) -> Response:
     body = await read_json(request, Submission)
     with _plainly(_NOT_YOURS):
         await site.desk.submit(said(body, visitor.person.id, site.texts))
-    return JSONResponse({"undo_seconds": site.config.undo_seconds})
+    return JSONResponse({"undo_seconds": site.config.undo_seconds, **await _counts(site, visitor)})
 
 
 async def next_task(request: Request, visitor: Visitor) -> Response:

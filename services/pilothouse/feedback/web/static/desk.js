@@ -92,6 +92,7 @@ export class Desk {
       const draft = { ...this.#draft(), pending: null };
       drafts.storeSaved(this.queue, { id: body.id, draft, until: Date.now() + 1000 * reply.undo_seconds });
       drafts.forget(this.assignment);
+      this.#count(reply.today, reply.total);
       const text = body.reason === undefined ? "Saved" : "Skipped";
       if (reply.undo_seconds > 0) this.#offerUndo(text, reply.undo_seconds);
       else say(text);
