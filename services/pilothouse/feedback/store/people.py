@@ -85,19 +85,25 @@ def register(session: Transaction, *, token: str, name: str, password_hash: str,
 
     Raises:
         NotFoundError: The invitation does not exist, was used or has run out.
-        InvalidRequestError: The name is taken.
+        InvalidRequestError: The name is taken, in whatever capitals.
     """
     invite = session.get(Invite, digest_of(token), with_for_update=True)
     if invite is None or invite.used_by is not None or invite.expires_at <= now:
         raise NotFoundError("this invitation does not exist, was used or has run out; ask for a new one")
+    if _like(session, name):
+        raise InvalidRequestError(f"the name '{name}' is taken; choose another")
     rater = add_rater(session, name=name, admin=invite.admin, password_hash=password_hash, now=now)
     invite.used_by = rater
     return rater
 
 
 def credentials(session: Transaction, name: str) -> tuple[Person, str] | None:
-    """Returns a rater who has a password, and its hash; None for any other name."""
-    rater = session.scalar(select(Rater).where(Rater.name == name, Rater.password_hash.is_not(None)))
+    """Returns a rater who has a password, and its hash; None for any other name.
+
+    Capitals make no difference, except between two raters whose names differ by nothing else.
+    """
+    named = _like(session, name)
+    rater = next((rater for rater in named if rater.name == name), named[0] if len(named) == 1 else None)
     if rater is None or rater.password_hash is None:
         return None
     return person(rater), rater.password_hash
@@ -206,6 +212,14 @@ def _rater(session: Transaction, rater: str) -> Rater:
     if found is None:
         raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
     return found
+
+
+def _like(session: Transaction, name: str) -> list[Rater]:
+    """Returns the raters with a password whose names differ from this one by capitals at most."""
+    rows = session.execute(select(Rater.id, Rater.name).where(Rater.password_hash.is_not(None))).tuples()
+    # Databases fold ASCII only, or as their locale says.
+    alike = [id for id, other in rows if other is not None and other.casefold() == name.casefold()]
+    return list(session.scalars(select(Rater).where(Rater.id.in_(alike)))) if alike else []
 
 
 def _pseudonym() -> str:
