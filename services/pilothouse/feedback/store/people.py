@@ -12,19 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 
 from pilothouse.errors import InvalidRequestError, NotFoundError
-from pilothouse.feedback.store.claims import free_place, lock_task
+from pilothouse.feedback.store.claims import lock_task, release_all
 from pilothouse.feedback.store.events import record
-from pilothouse.feedback.store.queues import state_of
-from pilothouse.feedback.tables import (
-    Assignment,
-    AssignmentState,
-    Invite,
-    Rater,
-    RaterState,
-    Session,
-    Submission,
-    TaskState,
-)
+from pilothouse.feedback.store.queues import has_place, state_of
+from pilothouse.feedback.store.raters import lock_rater
+from pilothouse.feedback.tables import Invite, Rater, RaterState, Session, Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +128,10 @@ def get_person(session: Transaction, rater: str) -> Person:
     Raises:
         NotFoundError: There is none with this id.
     """
-    return person(_rater(session, rater))
+    found = session.get(Rater, rater)
+    if found is None:
+        raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
+    return person(found)
 
 
 def list_people(session: Transaction) -> list[Person]:
@@ -153,7 +148,7 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
     Raises:
         NotFoundError: There is no such rater.
     """
-    found = _rater(session, rater)
+    found = lock_rater(session, rater)
     if found.state == state:
         return
     if state == RaterState.EXCLUDED:
@@ -172,7 +167,7 @@ def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
     Raises:
         NotFoundError: There is no such rater.
     """
-    found = _rater(session, rater)
+    found = lock_rater(session, rater)
     found.name, found.password_hash, found.admin = None, None, False
     found.pseudonym = _pseudonym()
     found.state = RaterState.DISABLED if found.state == RaterState.ACTIVE else found.state
@@ -201,35 +196,24 @@ def digest_of(token: str) -> str:
     return blake3(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _rater(session: Transaction, rater: str) -> Rater:
-    found = session.get(Rater, rater, with_for_update={"key_share": True})
-    if found is None:
-        raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
-    return found
-
-
 def _pseudonym() -> str:
     return f"rater-{secrets.token_hex(4)}"
 
 
 def _discount(session: Transaction, rater: str) -> None:
+    release_all(session, rater)
     for row in _answers_of(session, rater, counts=True):
         row.counts = False
         task = lock_task(session, row.task_number)
         task.taken -= 1
         task.answered -= 1
         task.state = state_of(task)
-    for held in session.scalars(
-        select(Assignment).where(Assignment.rater_id == rater, Assignment.state == AssignmentState.LEASED)
-    ):
-        held.state = AssignmentState.RELEASED
-        free_place(session, held.task)
 
 
 def _count_again(session: Transaction, rater: str) -> None:
     for row in _answers_of(session, rater, counts=False):
         task = lock_task(session, row.task_number)
-        if task.state != TaskState.OPEN:
+        if not has_place(task):
             continue
         row.counts = True
         task.taken += 1
