@@ -78,6 +78,20 @@ async def test_an_undo_waits_for_an_exclusion_and_is_refused(database: Database)
 
 
 @ON_POSTGRESQL
+async def test_a_submission_waits_for_an_erasure_and_is_refused(database: Database) -> None:
+    fill(database, ranking_task("a"))
+    [rater] = raters(database, 1)
+    said = said_of(rater, claim(database, rater))
+    with pytest.raises(RaterBarredError):
+        await beside(
+            database,
+            lambda session: people.erase(session, rater, actor="", now=NOW),
+            lambda session: submissions.submit(session, said, now=NOW),
+        )
+    assert counts(database) == {"a": (0, 0, "open")}
+
+
+@ON_POSTGRESQL
 async def test_a_lease_that_expires_during_an_exclusion_frees_its_place_once(database: Database) -> None:
     fill(database, ranking_task("a"))
     [rater] = raters(database, 1)

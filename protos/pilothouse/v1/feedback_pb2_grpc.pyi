@@ -72,7 +72,9 @@ class FeedbackServiceStub:
     SetRaterState: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.SetRaterStateRequest, _feedback_pb2.SetRaterStateResponse]
     """Lets a rater in or keeps one out, and says whether the rater's work counts."""
     EraseRater: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.EraseRaterRequest, _feedback_pb2.EraseRaterResponse]
-    """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links."""
+    """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+    nothing in exports links to the old ones. The rater may not work from then on.
+    """
     GetQuality: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.GetQualityRequest, _feedback_pb2.GetQualityResponse]
     """Measures agreement, bias and raters over a queue, or over all."""
     WatchFeedback: _grpc.UnaryStreamMultiCallable[_feedback_pb2.WatchFeedbackRequest, _feedback_pb2.WatchFeedbackResponse]
@@ -126,7 +128,9 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     SetRaterState: _aio.UnaryUnaryMultiCallable[_feedback_pb2.SetRaterStateRequest, _feedback_pb2.SetRaterStateResponse]  # type: ignore[assignment]
     """Lets a rater in or keeps one out, and says whether the rater's work counts."""
     EraseRater: _aio.UnaryUnaryMultiCallable[_feedback_pb2.EraseRaterRequest, _feedback_pb2.EraseRaterResponse]  # type: ignore[assignment]
-    """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links."""
+    """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+    nothing in exports links to the old ones. The rater may not work from then on.
+    """
     GetQuality: _aio.UnaryUnaryMultiCallable[_feedback_pb2.GetQualityRequest, _feedback_pb2.GetQualityResponse]  # type: ignore[assignment]
     """Measures agreement, bias and raters over a queue, or over all."""
     WatchFeedback: _aio.UnaryStreamMultiCallable[_feedback_pb2.WatchFeedbackRequest, _feedback_pb2.WatchFeedbackResponse]  # type: ignore[assignment]
@@ -273,7 +277,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_pb2.EraseRaterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.EraseRaterResponse, _abc.Awaitable[_feedback_pb2.EraseRaterResponse]]:
-        """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links."""
+        """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+        nothing in exports links to the old ones. The rater may not work from then on.
+        """
 
     @_abc_1.abstractmethod
     def GetQuality(

@@ -7,12 +7,13 @@ import secrets
 from dataclasses import dataclass
 
 from blake3 import blake3
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 
 from pilothouse.errors import InvalidRequestError, NotFoundError
 from pilothouse.feedback.store.claims import lock_task, release_all
+from pilothouse.feedback.store.erasing import ERASED, strip_events, strip_work
 from pilothouse.feedback.store.events import record
 from pilothouse.feedback.store.queues import has_place, state_of
 from pilothouse.feedback.store.raters import lock_rater
@@ -162,22 +163,24 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
 
 
 def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
-    """Forgets a person; returns how many rankings stay, under a new pseudonym that nothing links to the old.
+    """Forgets a person; returns how many rankings stay, under a new pseudonym.
+
+    Nothing in later exports or in the log of events links the two, see `erasing`.
 
     Raises:
         NotFoundError: There is no such rater.
     """
     found = lock_rater(session, rater)
+    release_all(session, rater)
     found.name, found.password_hash, found.admin = None, None, False
-    found.pseudonym = _pseudonym()
+    found.pseudonym, found.created_at = _pseudonym(), 0.0
     found.state = RaterState.DISABLED if found.state == RaterState.ACTIVE else found.state
     session.execute(delete(Session).where(Session.rater_id == rater))
-    session.execute(update(Submission).where(Submission.rater_id == rater).values(comment="", seconds=0.0))
-    record(session, "erase", actor=actor, target=rater, now=now)
-    kept = session.scalar(
-        select(func.count()).where(Submission.rater_id == rater, Submission.kind == "ranking")
-    )
-    return kept or 0
+    session.execute(delete(Invite).where(Invite.used_by == rater))
+    kept = strip_work(session, rater)
+    strip_events(session, rater)
+    record(session, "erase", actor=actor, target=ERASED, now=now)
+    return kept
 
 
 def person(rater: Rater) -> Person:
