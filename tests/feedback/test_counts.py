@@ -102,6 +102,11 @@ class Crowd(RuleBasedStateMachine):
     def set_state(self, who: int, state: RaterState) -> None:
         self.database.write_now(people.set_state, self.raters[who], state, actor="", now=self.now)
 
+    @rule(who=RATERS)
+    def erase(self, who: int) -> None:
+        """A nameless rater may be let in again; what was held and said before is beyond reach."""
+        self.database.write_now(people.erase, self.raters[who], actor="", now=self.now)
+
     @rule(lift=st.booleans())
     def veto(self, lift: bool) -> None:
         self.database.write_now(

@@ -278,6 +278,7 @@ class FeedbackServiceServicer:
 
     def Export(self, request, context):
         """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+        Gold tasks are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

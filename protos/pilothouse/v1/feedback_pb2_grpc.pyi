@@ -80,7 +80,9 @@ class FeedbackServiceStub:
     WatchFeedback: _grpc.UnaryStreamMultiCallable[_feedback_pb2.WatchFeedbackRequest, _feedback_pb2.WatchFeedbackResponse]
     """Streams how much was collected, whenever that changes; the present count first."""
     Export: _grpc.UnaryStreamMultiCallable[_feedback_pb2.ExportRequest, _feedback_pb2.ExportResponse]
-    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
+    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+    Gold tasks are left out.
+    """
     Import: _grpc.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]
     """Takes records of other tools or of an export; all of them or none."""
 
@@ -136,7 +138,9 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     WatchFeedback: _aio.UnaryStreamMultiCallable[_feedback_pb2.WatchFeedbackRequest, _feedback_pb2.WatchFeedbackResponse]  # type: ignore[assignment]
     """Streams how much was collected, whenever that changes; the present count first."""
     Export: _aio.UnaryStreamMultiCallable[_feedback_pb2.ExportRequest, _feedback_pb2.ExportResponse]  # type: ignore[assignment]
-    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
+    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+    Gold tasks are left out.
+    """
     Import: _aio.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]  # type: ignore[assignment]
     """Takes records of other tools or of an export; all of them or none."""
 
@@ -303,7 +307,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_pb2.ExportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_feedback_pb2.ExportResponse], _abc.AsyncIterator[_feedback_pb2.ExportResponse]]:
-        """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
+        """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+        Gold tasks are left out.
+        """
 
     @_abc_1.abstractmethod
     def Import(

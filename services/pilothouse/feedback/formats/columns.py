@@ -75,7 +75,6 @@ _JUDGEMENT = (
     Column("unsafe", "integers", "Positions of the answers that the person called unsafe."),
     Column("vetoed", "integers", "Positions of the answers that an admin vetoed."),
     Column("flagged", "integers", "Positions of the answers that an admin flagged."),
-    Column("gold_ranks", "integers", "Right ranks where they were known before; else empty."),
     Column("sources", "sources", "Who wrote each answer: model, run, version, temperature, seed."),
     Column("seconds", "number", "How long the person took; 0 where unknown."),
     Column("comment", "text", "The person's remark."),
