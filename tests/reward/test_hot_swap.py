@@ -20,6 +20,7 @@ from pilothouse.reward.backends.base import Row
 from pilothouse.reward.backends.torch import TorchBackend
 from pilothouse.reward.build import build
 from pilothouse.reward.config import RewardConfig
+from pilothouse.reward.scorer import Scorer
 from pilothouse.tensors import Floats
 
 Serving = Callable[..., AbstractAsyncContextManager[Both]]
@@ -101,7 +102,10 @@ async def test_no_request_notices_twenty_promotions(
 async def test_a_request_that_began_before_a_promotion_ends_on_the_old_model(
     models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most of its batches have not begun when the next model serves; all of them are the old one's."""
+    """Most of its batches have not begun when the next model serves; all of them are the old one's.
+
+    They are not compared with a candidate: that is measured against what serves now.
+    """
     prompts, responses = ["The film"] * 50, [f" number {number} was good." for number in range(50)]
     first = read_manifest(models_folder / "a").version
     hold, entered, go_on = threading.Event(), threading.Event(), threading.Event()
@@ -114,7 +118,7 @@ async def test_a_request_that_began_before_a_promotion_ends_on_the_old_model(
         return score(self, rows)
 
     monkeypatch.setattr(TorchBackend, "score", held)
-    small = {"batching": ALONE | {"max_rows": 8}, "keep_previous": False}
+    small = {"batching": ALONE | {"max_rows": 8}, "keep_previous": False, "shadow": {"percent": 100}}
     async with both(**on(models_folder, **small)) as service:
         old = await service.score.score(prompts, responses)
         staged = await service.models.stage("b")
@@ -123,12 +127,38 @@ async def test_a_request_that_began_before_a_promotion_ends_on_the_old_model(
         await asyncio.to_thread(entered.wait)
         await service.models.promote(staged.reward_version, expected_serving_version=first)
         new = await service.score.score(prompts[:1], responses[:1])
+        await service.models.stage("c")
         assert not running.done()
         go_on.set()
         scores = await running
+        shadow = (await service.models.candidate()).shadow
+        assert (shadow.rows, shadow.waiting_rows, shadow.dropped_rows, shadow.failed_rows) == (0, 0, 0, 0)
     assert new.reward_version == staged.reward_version
     assert scores.reward_version == old.reward_version == first
     np.testing.assert_array_equal(scores.values, old.values)
+
+
+@pytest.mark.parametrize("keep_previous", [True, False])
+async def test_what_neither_serves_nor_is_kept_is_freed(
+    keep_previous: bool, models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions, freed, close = [], asyncio.Queue[str](), Scorer.close
+
+    async def told(self: Scorer) -> None:
+        await close(self)
+        freed.put_nowait(self.version)
+
+    monkeypatch.setattr(Scorer, "close", told)
+    async with both(**on(models_folder, keep_previous=keep_previous)) as service:
+        versions.append((await service.score.model()).reward_version)
+        for folder in ("b", "c"):
+            staged = await service.models.stage(folder)
+            await service.models.promote(staged.reward_version, expected_serving_version=versions[-1])
+            versions.append(staged.reward_version)
+        gone = versions[:1] if keep_previous else versions[:2]
+        async with asyncio.timeout(30):
+            assert [await freed.get() for _ in gone] == gone
+        assert freed.empty()
 
 
 async def test_clients_of_the_open_inference_protocol_follow_a_promotion(models_folder: Path) -> None:

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from pilothouse.models.export import export_reward_model
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.reward_files import file_digest, read_manifest
-from pilothouse.trainer.config import RewardModelConfig
+from pilothouse.trainer.config import OptimiserConfig, RewardModelConfig
 from pilothouse.trainer.reward_card import render
 from pilothouse.trainer.reward_model import train_reward_model
 
@@ -64,6 +64,18 @@ def test_the_card_tells_data_settings_and_figures(model: Path) -> None:
     assert report["overall"]["count"] == 12
     assert report["agreement"]["overall"]["people"]["mean"] == pytest.approx(39 / 42)
     assert {"calibration", "agreement", "length"} <= report.keys()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_served_temperature_is_of_the_scores_as_served(tmp_path: Path, before: bool) -> None:
+    """Hardly trained at all, the last gain is what normalising before training has set, where it has."""
+    still = OptimiserConfig(learning_rate=1e-12)
+    model = _train(tmp_path / "still", optimiser=still, normalise_before=before)
+    card = json.loads((model / "card.json").read_text())
+    gain = card["normaliser"]["gain"]
+    assert not 0.9 < gain < 1.1
+    trained = card["held_out"]["calibration"]["temperature"]["mean"]
+    assert card["served_temperature"] == pytest.approx(trained * (1 if before else gain), rel=1e-3)
 
 
 def test_the_page_tells_the_same(model: Path) -> None:

@@ -100,6 +100,18 @@ def test_checklist_16_scores_of_the_reference_policys_samples_have_mean_zero_and
     assert float(scores.std()) == pytest.approx(1.0, abs=0.1)
 
 
+def test_the_reference_policys_samples_are_drawn_at_the_configured_temperature(tmp_path: Path) -> None:
+    prompts, start = tmp_path / "prompts.jsonl", load_causal_lm("tiny")
+    prompts.write_text('{"prompt": " the film"}\n')
+
+    def different(temperature: float) -> int:
+        config = _config(tmp_path, normalise_with=(prompts,), max_new_tokens=8, temperature=temperature)
+        return len({row.tobytes() for row in read_reward_data(config, start).samples})
+
+    assert different(1e-4) == 1
+    assert different(1.0) > 32
+
+
 def test_checklist_13_a_ranking_is_one_element_whatever_its_number_of_pairs() -> None:
     start = load_causal_lm("tiny")
     model = ScalarModel.from_causal_lm(start.model, seed=0, pad_id=start.codec.pad_id)
