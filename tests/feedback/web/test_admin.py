@@ -127,6 +127,7 @@ def test_a_person_is_erased_once_the_admin_is_sure(site: Running) -> None:
     client.submit(f"/admin/raters/{rater}", of="/admin", act="erase", sure="yes")
     assert "erased" in client.get("/admin/raters").text
     assert len(site.stored(rater)) == 3
+    assert "1970" not in client.get(f"/admin/task/{tasks(1)[0].id}").text  # when is known no more
 
 
 def test_an_excluded_raters_work_counts_no_more(site: Running) -> None:

@@ -55,8 +55,8 @@ def decimal(value: float | None) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Returns seconds since 1970 as a date and time, UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+    """Returns seconds since 1970 as a date and time, UTC; 0 is not known."""
+    return NOTHING if seconds == 0 else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
 
 
 def duration(seconds: float) -> str:
