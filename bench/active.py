@@ -199,7 +199,9 @@ def main(folder: str, seeds: str = "5") -> None:
     for labels in found["random"][0]:
         told = [f"{arm} {statistics.mean(run[labels] for run in found[arm]):.1%}" for arm in ARMS]
         for arm in ARMS[1:]:
-            gain = mean_interval([a[labels] - b[labels] for a, b in zip(found[arm], found["random"], strict=True)])
+            gain = mean_interval(
+                [a[labels] - b[labels] for a, b in zip(found[arm], found["random"], strict=True)]
+            )
             told.append(f"gain {gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
         print(f"{labels:4} rankings", *told, sep="   ")
 
