@@ -131,7 +131,7 @@ class RewardModel:
     loss: str
     labels: Mapping[str, Any] | None
     """``rankings``, ``pairs``, ``prompts``, ``raters``, ``weight`` that it learned from, by its card."""
-    accuracy: Mapping[str, float] | None
+    accuracy: Mapping[str, float | None] | None
     """``mean``, ``low``, ``high`` of the share of held-out pairs in the people's order."""
     data: tuple[DataFile, ...]
     policy: "Origin"
