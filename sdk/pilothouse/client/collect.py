@@ -8,6 +8,7 @@ from blake3 import blake3
 
 from pilothouse.client.feedback_types import AnswerSource, FeedbackAnswer, FeedbackTask
 from pilothouse.client.policy import PolicyClient
+from pilothouse.client.policy_codec import chat_message
 from pilothouse.client.types import Chat, Completion, SamplingParams
 from pilothouse.errors import InvalidRequestError
 
@@ -45,7 +46,8 @@ def sample_tasks(
         source: Where the prompts come from, for people.
 
     Raises:
-        InvalidRequestError: The policies give fewer than 2 or more than 9 answers together.
+        InvalidRequestError: The policies give fewer than 2 or more than 9 answers together, or a message of
+            a conversation is none.
         UnavailableError: A policy cannot be reached.
     """
     total = sum(policy.n for policy in policies)
@@ -129,4 +131,4 @@ def _plain(prompt: str | Chat) -> object:
     """Returns a prompt as one value, in whichever form its messages came."""
     if isinstance(prompt, str):
         return prompt
-    return [(turn["role"], turn["content"]) if not isinstance(turn, tuple) else turn for turn in prompt]
+    return [(message.role, message.content) for message in map(chat_message, prompt)]

@@ -48,6 +48,7 @@ def ranking_rows(items: Iterable[Judged], conversational: bool) -> Iterator[Row]
             "vetoed": [position for position, answer in enumerate(record.answers) if answer.vetoed],
             "flagged": [position for position, answer in enumerate(record.answers) if answer.flagged],
             "gold_ranks": list(record.gold_ranks),
+            "answer_ids": [answer.id for answer in record.answers],
             "sources": [source(answer) for answer in record.answers],
             "seconds": float(record.seconds),
             "comment": record.comment,

@@ -150,10 +150,18 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
     What an excluded rater said counts no more, and the places of it are free again. Letting the rater in
     again does not undo that for tasks that others have answered since.
 
+    Args:
+        session: Open transaction.
+        rater: Id, pseudonym or name.
+        state: The new state.
+        actor: Who says so; empty for the operator.
+        now: Seconds since 1970-01-01 UTC.
+
     Raises:
         NotFoundError: There is no such rater.
     """
     found = _rater(session, rater)
+    rater = found.id
     if found.state == state:
         return
     if state == RaterState.EXCLUDED:
@@ -169,10 +177,17 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
 def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
     """Forgets a person; returns how many rankings stay, under a new pseudonym that nothing links to the old.
 
+    Args:
+        session: Open transaction.
+        rater: Id, pseudonym or name.
+        actor: Who says so; empty for the operator.
+        now: Seconds since 1970-01-01 UTC.
+
     Raises:
         NotFoundError: There is no such rater.
     """
     found = _rater(session, rater)
+    rater = found.id
     found.name, found.password_hash, found.admin = None, None, False
     found.pseudonym = _pseudonym()
     found.state = RaterState.DISABLED if found.state == RaterState.ACTIVE else found.state
@@ -202,10 +217,12 @@ def digest_of(token: str) -> str:
 
 
 def _rater(session: Transaction, rater: str) -> Rater:
-    found = session.get(Rater, rater, with_for_update={"key_share": True})
-    if found is None:
-        raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
-    return found
+    """Returns who has this id, else this pseudonym, else this name."""
+    for column in (Rater.id, Rater.pseudonym, Rater.name):
+        found = session.scalar(select(Rater).where(column == rater).with_for_update(key_share=True))
+        if found is not None:
+            return found
+    raise NotFoundError(f"there is no rater '{rater}'; `pilothouse feedback raters` or ListRaters shows all")
 
 
 def _pseudonym() -> str:
