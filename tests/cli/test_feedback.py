@@ -168,3 +168,11 @@ def test_a_queue_that_is_not_there_is_named_with_those_that_are(
 def test_a_service_that_the_stack_lacks_is_named_with_those_that_run(run: Run, stack: Path) -> None:
     ran = run("score", "the film", "was good", "--config", stack)
     assert "runs policy, feedback and no reward; add 'reward' to local.services" in ran.err
+
+
+def test_a_prompt_that_is_too_long_is_named_with_its_line(run: Run, stack: Path, tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "a film" * n}) + "\n" for n in [*[1] * 17, 100]))
+    assert run("feedback", "queue", "films", "--config", stack).status == 0
+    ran = run("feedback", "sample", "films", file, "-n", 2, "--max-new-tokens", 2, "--config", stack)
+    assert f"{file}, line 18: the prompt has" in ran.err

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from pilothouse.client import FeedbackClient, FeedbackTask, QueueSettings, Ranking
-from pilothouse.errors import NotFoundError
+from pilothouse.client.feedback_types import Split
+from pilothouse.errors import ConfigError, NotFoundError
+from pilothouse.feedback.database import Database
+from pilothouse.feedback.formats.split import split_of
+from pilothouse.feedback.records import PromptRecord
 
 from .serving import process
 
@@ -75,3 +79,37 @@ def test_an_export_of_rankings_names_the_answers_that_a_veto_takes(tmp_path: Pat
         assert (before["ranks"], after["ranks"], after["vetoed"]) == ([1, 2], [2, 1], [0])
         with pytest.raises(NotFoundError, match="answer_ids"):
             feedback.adjust_answer("nope", "veto")
+
+
+def test_the_agreement_of_a_part_is_that_of_the_part(tmp_path: Path) -> None:
+    with (
+        process(tmp_path, f"sqlite:///{tmp_path}/db") as service,
+        FeedbackClient(service.target) as feedback,
+    ):
+        feedback.put_queue(QueueSettings(name="q", overlap=2))
+        prompts = [f"prompt {number}" for number in range(12)]
+        held_out = {text for text in prompts if split_of(PromptRecord(text=text), 50) == "held-out"}
+        assert held_out
+        tasks = [FeedbackTask(id=f"t{n}", prompt=text, answers=["a", "b"]) for n, text in enumerate(prompts)]
+        feedback.add_tasks("q", tasks)
+        for name in ("Ada", "Bob"):
+            rater = feedback.add_rater(name)
+            for _ in tasks:
+                held = feedback.claim("q", rater)
+                best = "b" if name == "Bob" and held.prompt in held_out else "a"  # they differ on these only
+                ranks = [1 if answer.text == best else 2 for answer in held.answers]
+                feedback.submit(uuid.uuid4().hex, held.id, rater, Ranking(ranks=ranks))
+
+        def agreement(split: Split) -> object:
+            manifest = feedback.export(tmp_path / split, split=split, held_out_percent=50)
+            assert (tmp_path / split / f"{split}.jsonl").is_file()
+            return manifest["agreement"]["pair_agreement"]["value"]  # type: ignore[index]
+
+        assert (agreement("train"), agreement("held-out")) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("url", ["mysql://user@host/name", "oracle://host", "nonsense"])
+def test_other_databases_are_refused_with_those_that_work(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"sqlite:///PATH or postgresql\+psycopg") as told:
+        Database(url)
+    assert "pip install" not in str(told.value)

@@ -1,7 +1,9 @@
 """Tasks to rank: the answers of several policies to the same prompts."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -16,6 +18,7 @@ MAX_ANSWERS = 9
 """Most answers of a task."""
 
 _PROMPTS_AT_ONCE = 16
+_NUMBERED = re.compile(r"prompt (\d+) (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,12 @@ class AnsweringPolicy:
 
 
 def sample_tasks(
-    prompts: Sequence[str | Chat], policies: Sequence[AnsweringPolicy], *, seed: int = 0, source: str = ""
+    prompts: Sequence[str | Chat],
+    policies: Sequence[AnsweringPolicy],
+    *,
+    seed: int = 0,
+    source: str = "",
+    places: Sequence[str] = (),
 ) -> Iterator[FeedbackTask]:
     """Yields one task for each prompt to which the policies gave at least two different answers.
 
@@ -44,10 +52,11 @@ def sample_tasks(
             how often the prompt has come before.
         seed: Of the samples.
         source: Where the prompts come from, for people.
+        places: Where each prompt stands, for messages; without them its number, from 1.
 
     Raises:
         InvalidRequestError: The policies give fewer than 2 or more than 9 answers together, or a message of
-            a conversation is none.
+            a conversation is none, or a policy refuses a prompt.
         UnavailableError: A policy cannot be reached.
     """
     total = sum(policy.n for policy in policies)
@@ -60,8 +69,9 @@ def sample_tasks(
         turns = [_turn(times, prompt) for prompt in part]
         answers: list[list[FeedbackAnswer]] = [[] for _ in part]
         for place, policy in enumerate(policies):
-            for row, found in enumerate(_answers(part, turns, policy, place, seed)):
-                answers[row] += found
+            with _located(places[start:] or [f"prompt {start + row + 1}" for row in range(len(part))]):
+                for row, found in enumerate(_answers(part, turns, policy, place, seed)):
+                    answers[row] += found
         for prompt, found in zip(part, answers, strict=True):
             different = {answer.text: answer for answer in reversed(found) if _can_be_ranked(answer.text)}
             if len(different) >= 2:
@@ -91,6 +101,18 @@ def _answers(
         row = completion.prompt_index
         answers[row].append(_answer(completion, policy, seeds[row]))
     return answers
+
+
+@contextmanager
+def _located(places: Sequence[str]) -> Iterator[None]:
+    """Names the place of a prompt that a policy refuses by its number in the request."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        found = _NUMBERED.match(str(error))
+        if found is None or int(found[1]) >= len(places):
+            raise
+        raise InvalidRequestError(f"{places[int(found[1])]}: the prompt {found[2]}") from None
 
 
 def _answer(completion: Completion, policy: AnsweringPolicy, seed: int) -> FeedbackAnswer:

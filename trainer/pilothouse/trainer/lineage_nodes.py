@@ -79,6 +79,15 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Untrained:
+    """A rule or a program that scores: no training is behind it."""
+
+    version: str
+    """As every score carries it."""
+    kind: Literal["untrained"] = "untrained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """Something that this lineage describes in full at an earlier place."""
 
@@ -219,4 +228,4 @@ class Ppo:
     kind: Literal["ppo"] = "ppo"
 
 
-Origin = Ppo | Sft | RewardModel | Ensemble | BaseModel | Missing | Seen
+Origin = Ppo | Sft | RewardModel | Ensemble | BaseModel | Untrained | Missing | Seen

@@ -18,6 +18,7 @@ from pilothouse.trainer.lineage_nodes import (
     Seen,
     Sft,
     Snapshot,
+    Untrained,
 )
 
 _SHORT = 12  # digits of a digest
@@ -47,6 +48,8 @@ def _title(origin: Origin) -> Text:
             return _named(f"ensemble of {len(origin.members)}{how}", origin.folder)
         case BaseModel():
             return _named("base model", origin.folder)
+        case Untrained():
+            return _named("a rule or program, no trained model", origin.version)
         case Missing():
             return Text(f"missing: {origin.why}", style=_WRONG)
         case Seen():
@@ -71,7 +74,7 @@ def _fill(on: Tree, origin: Origin) -> None:
                 _hang(on, "member", member)
         case BaseModel():
             _say(on, "digest", origin.digest or "unknown")
-        case Missing() | Seen():
+        case Untrained() | Missing() | Seen():
             return
     _warn(on, origin.problems)
 

@@ -52,7 +52,10 @@ def sample(
 
     Raters see neither who wrote an answer nor at which temperature; both are stored with it.
     """
-    asked = [prompt_of(row, place) for place, row in islice(read_rows(prompts), limit or None)]
+    places, asked = [], []
+    for place, row in islice(read_rows(prompts), limit or None):
+        places.append(place)
+        asked.append(prompt_of(row, place))
     if not asked:
         raise InvalidDataError(f"{prompts} has no rows")
     named = [_named(text) for text in policy or [find("policy", None, config, overrides or [])]]
@@ -60,7 +63,7 @@ def sample(
     with ExitStack() as stack:
         policies = _policies(stack, named, temperature or [1.0], n, max_new_tokens, timeout)
         client = stack.enter_context(connect(target, timeout, config, overrides))
-        tasks = sample_tasks(asked, policies, seed=seed, source=prompts.name)
+        tasks = sample_tasks(asked, policies, seed=seed, source=prompts.name, places=places)
         with progress("sampling answers") as tell:
             while part := list(islice(tasks, _TASKS_AT_ONCE)):
                 added += client.add_tasks(queue, part)
