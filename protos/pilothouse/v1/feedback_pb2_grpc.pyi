@@ -80,7 +80,9 @@ class FeedbackServiceStub:
     Export: _grpc.UnaryStreamMultiCallable[_feedback_pb2.ExportRequest, _feedback_pb2.ExportResponse]
     """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
     Import: _grpc.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]
-    """Takes records of other tools or of an export; all of them or none."""
+    """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+    passed over; a rater who has said something else of a task is refused.
+    """
 
 @_typing.type_check_only
 class FeedbackServiceAsyncStub(FeedbackServiceStub):
@@ -134,7 +136,9 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     Export: _aio.UnaryStreamMultiCallable[_feedback_pb2.ExportRequest, _feedback_pb2.ExportResponse]  # type: ignore[assignment]
     """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
     Import: _aio.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]  # type: ignore[assignment]
-    """Takes records of other tools or of an export; all of them or none."""
+    """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+    passed over; a rater who has said something else of a task is refused.
+    """
 
 class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Collects people's judgements of answers and hands them to training.
@@ -305,6 +309,8 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_feedback_pb2.ImportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.ImportResponse, _abc.Awaitable[_feedback_pb2.ImportResponse]]:
-        """Takes records of other tools or of an export; all of them or none."""
+        """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+        passed over; a rater who has said something else of a task is refused.
+        """
 
 def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
