@@ -148,3 +148,15 @@ def test_a_lease_is_answered_by_the_import_of_what_its_rater_said(tmp_path: Path
         assert feedback.import_file("q", file, format="preference") == Imported(0, 1, 0)
         [queue] = feedback.queues()
         assert (queue.leased, queue.done_tasks, queue.submissions) == (0, 1, 1)
+
+
+def test_rankings_of_a_vetoed_prompt_are_passed_over(tmp_path: Path, url: str) -> None:
+    with process(tmp_path, url) as service, FeedbackClient(service.target) as feedback:
+        feedback.put_queue(QueueSettings(name="q"))
+        feedback.put_queue(QueueSettings(name="other"))
+        feedback.add_tasks("q", [FeedbackTask(id="t", prompt="P1", answers=["b", "a"])])
+        feedback.adjust_prompt("t", "veto")
+        file = write(tmp_path / "1.jsonl", AB)
+        for queue in ("q", "other"):
+            assert feedback.import_file(queue, file, format="preference") == Imported(0, 0, 1)
+            assert feedback.progress(queue).rankings == 0

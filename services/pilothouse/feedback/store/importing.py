@@ -63,8 +63,10 @@ def add_rankings(
     judgements = Judgements(session, tasks.values(), raters)
     new = 0
     for ranking in others:
-        task = tasks.get(ranking.content)  # a task whose prompt is vetoed was not added
-        if ranking.ranks and task is not None and not _known(ranking, task, raters, judgements):
+        task = tasks.get(ranking.content)
+        if not ranking.ranks or task is None or task.prompt.vetoed:
+            continue  # nothing is collected for a vetoed prompt
+        if not _known(ranking, task, raters, judgements):
             name = ranking.rater or judgements.free_name(task, raters)
             _answer(session, task, raters.get(name), ranking, raters, judgements, now)
             new += 1
