@@ -1,12 +1,14 @@
 """How many labels active selection saves, with a simulated crowd and the product's training and selection.
 
-    python -m bench.active FOLDER [SEEDS]
+    python -m bench.active FOLDER [SEEDS [even|mixed]]
 
 A pool of prompts, each with four answers of the tiny demo's SFT model; an honest simulated rater with Gumbel
 noise (`pilothouse.trainer.demo.loop.crowd`) ranks either random tasks or those on which the reward ensemble
-disagrees most. Both arms begin with the same random tasks and add as many each round; the ensemble is trained
-anew from the SFT model. Held-out accuracy is that of its mean score on other prompts, against the crowd's
-liking without noise. Nothing but who chooses differs between the arms.
+disagrees most. In an even pool answers are samples as they come; in a mixed one, in four of five tasks, they
+are chosen so that the crowd likes all four alike and only its noise decides, as where a policy says the same
+thing in other words. All arms begin with the same random tasks and add as many each round; the ensemble is
+trained anew from the SFT model. Held-out accuracy is that of its mean score on other prompts, against the
+crowd's liking without noise. Nothing but who chooses differs between the arms.
 """
 
 import json
@@ -40,7 +42,9 @@ from pilothouse.trainer.sft import train_sft
 from pilothouse.trainer.statistics import mean_interval
 
 ANSWERS, MEMBERS = 4, 4
-POOL, HELD_OUT = 1200, 300
+POOL, HELD_OUT = 600, 300
+ALIKE, CANDIDATES = 0.8, 16
+"""In a mixed pool: share of tasks whose answers are liked alike, and of how many samples they are chosen."""
 FIRST, STEP, LAST = 20, 20, 200
 """Rankings to begin with, added each round, in the end."""
 STEPS = 75
@@ -71,7 +75,7 @@ class World:
     """Rankings of other prompts without noise."""
 
 
-def make_world(folder: Path, seed: int) -> World:
+def make_world(folder: Path, seed: int, mixed: bool) -> World:
     """Trains the SFT model and lets it answer."""
     codec = TextCodec.load(TINY)
     sizes = Sizes(
@@ -93,7 +97,7 @@ def make_world(folder: Path, seed: int) -> World:
     }
     train_sft(parse(SftConfig, settings, section="sft"))
     start = load_causal_lm(str(folder / "sft" / "model"))
-    pool = answered(start, material.prompts, Judge("honest", _generator(seed, 1)), seed)
+    pool = answered(start, material.prompts, Judge("honest", _generator(seed, 1)), seed, mixed)
     held_out = answered(
         start, material.prompts_held_out, Judge("honest", _generator(seed, 2), noise=0.0), seed + 1
     )
@@ -109,11 +113,14 @@ def make_world(folder: Path, seed: int) -> World:
     return World(folder / "sft" / "model", pool, encoded.items, folder / "held-out.jsonl")
 
 
-def answered(start: CausalLM, prompts: Path, judge: Judge, seed: int) -> list[dict[str, Any]]:
+def answered(
+    start: CausalLM, prompts: Path, judge: Judge, seed: int, mixed: bool = False
+) -> list[dict[str, Any]]:
     """Returns a ranking of the model's answers to each prompt."""
+    each, chance = CANDIDATES if mixed else ANSWERS, _generator(seed, 4)
     records = read_prompts([prompts])
     rows = [item.tokens for item in encode_prompts(records, start.codec, max_tokens=16).items]
-    asked = [row for row in rows for _ in range(ANSWERS)]
+    asked = [row for row in rows for _ in range(each)]
     texts = [
         start.codec.decode([token for token in sequence[len(prompt) :] if token != start.codec.eos_id])
         for prompt, sequence in zip(
@@ -122,10 +129,18 @@ def answered(start: CausalLM, prompts: Path, judge: Judge, seed: int) -> list[di
     ]
     found = []
     for number, record in enumerate(records):
-        answers = texts[number * ANSWERS : (number + 1) * ANSWERS]
-        if len({*answers}) == ANSWERS and all(answer.strip() for answer in answers):
+        samples = list(dict.fromkeys(filter(str.strip, texts[number * each : (number + 1) * each])))
+        answers = alike(samples) if mixed and chance.random() < ALIKE else samples[:ANSWERS]
+        if len(answers) == ANSWERS:
             found.append({"prompt": record.content, "responses": answers, "ranks": judge.ranks(answers)})
     return found
+
+
+def alike(answers: Sequence[str]) -> list[str]:
+    """Returns answers that the crowd likes alike; too few where there are no such."""
+    liking = [praise(answer) for answer in answers]
+    common = max(set(liking), key=liking.count, default=0.0)
+    return [answer for answer, value in zip(answers, liking, strict=True) if value == common][:ANSWERS]
 
 
 def run_arm(world: World, arm: str, folder: Path, seed: int) -> dict[int, float]:
@@ -186,13 +201,13 @@ def _generator(seed: int, part: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox([seed, part]))
 
 
-def main(folder: str, seeds: str = "5") -> None:
+def main(folder: str, seeds: str = "5", pool: str = "even") -> None:
     """Runs the arms in turn and prints accuracies for each number of rankings."""
     found: dict[str, list[dict[int, float]]] = {arm: [] for arm in ARMS}
     for seed in range(int(seeds)):
         into = Path(folder) / str(seed)
         into.mkdir(parents=True)
-        started, world = time.perf_counter(), make_world(into, seed)
+        started, world = time.perf_counter(), make_world(into, seed, pool == "mixed")
         for arm in ARMS:
             found[arm].append(run_arm(world, arm, into, seed))
         print(f"seed {seed}, {len(world.pool)} tasks, {time.perf_counter() - started:.0f} s", file=sys.stderr)

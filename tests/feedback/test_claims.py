@@ -6,12 +6,12 @@ from dataclasses import fields
 import pytest
 from sqlalchemy import func, select
 
-from pilothouse.errors import LeaseLostError, NoTaskError, NotFoundError, RaterBarredError
+from pilothouse.errors import LeaseLostError, NoTaskError, NotFoundError
 from pilothouse.feedback.database import Database
-from pilothouse.feedback.store import claims, people, submissions
+from pilothouse.feedback.store import claims, submissions
 from pilothouse.feedback.store.submissions import RankingContent, Said, SkipContent
 from pilothouse.feedback.store.tasks import set_priorities
-from pilothouse.feedback.tables import Assignment, RaterState, Submission, Task
+from pilothouse.feedback.tables import Assignment, Submission, Task
 
 from .conftest import NOW, fill, ranking_task, raters
 
@@ -136,30 +136,6 @@ def test_gold_tasks_come_in_between_and_never_fill_up(database: Database) -> Non
             answer(database, rater, held)
         assert len(set(seen)) == 25
         assert 1 <= sum(name.startswith("g") for name in seen) <= 5
-
-
-def test_an_excluded_raters_places_are_free_again(database: Database) -> None:
-    fill(database, ranking_task("a"), ranking_task("b"))
-    bad, good = raters(database, 2)
-    answer(database, bad, claim(database, bad))
-    claim(database, bad)
-    database.write_now(people.set_state, bad, RaterState.EXCLUDED, actor="", now=NOW)
-    assert counts(database) == {"a": (0, 0, "open"), "b": (0, 0, "open")}
-    with pytest.raises(RaterBarredError):
-        claim(database, bad)
-    answer(database, good, claim(database, good))
-    database.write_now(people.set_state, bad, RaterState.ACTIVE, actor="", now=NOW)
-    assert counts(database)["a"] == (1, 1, "done")
-
-
-def test_a_task_with_answers_enough_stays_done_without_an_excluded_raters(database: Database) -> None:
-    fill(database, ranking_task("a"), overlap=2)
-    bad, good = raters(database, 2)
-    for rater in (bad, good):
-        answer(database, rater, claim(database, rater))
-    fill(database, overlap=1)
-    database.write_now(people.set_state, bad, RaterState.EXCLUDED, actor="", now=NOW)
-    assert counts(database)["a"] == (1, 1, "done")
 
 
 def test_a_larger_overlap_opens_tasks_again(database: Database) -> None:

@@ -137,26 +137,25 @@ def test_vetoes_reach_every_export(tmp_path: Path) -> None:
         assert len((tmp_path / "again/data.jsonl").read_text().splitlines()) == 2
 
 
-def test_an_erased_person_leaves_rankings_that_nothing_links(tmp_path: Path) -> None:
+def test_an_erased_person_leaves_rankings_without_a_name_in_any_file(tmp_path: Path) -> None:
     with process(tmp_path, f"sqlite:///{tmp_path}/db") as service, FeedbackClient(service.target) as feedback:
         feedback.put_queue(QueueSettings(name="q"))
         feedback.add_tasks("q", tasks(1))
-        rater = feedback.add_rater("Ada Lovelace")
+        rater, said = feedback.add_rater("Ada Lovelace"), uuid.uuid4().hex
         held = feedback.claim("q", rater)
-        feedback.submit(
-            uuid.uuid4().hex, held.id, rater, Ranking(ranks=[1, 2, 3, 4]), comment="signed, Ada Lovelace"
-        )
+        feedback.submit(said, held.id, rater, Ranking(ranks=[1, 2, 3, 4]), comment="signed, Ada Lovelace")
         [before] = feedback.raters()
         assert feedback.erase_rater(rater) == 1
         [after] = feedback.raters()
         assert before.pseudonym != after.pseudonym
         feedback.export(tmp_path / "out")
-        assert "Lovelace" not in (tmp_path / "out/data.jsonl").read_text()
+        assert len((tmp_path / "out/data.jsonl").read_text().splitlines()) == 1
         with pytest.raises(RaterBarredError):
             feedback.claim("q", rater)
         service.kill()
-    remains = b"".join(file.read_bytes() for file in tmp_path.glob("db*"))
+    remains = b"".join(file.read_bytes() for file in [*tmp_path.glob("db*"), *tmp_path.glob("out/*")])
     assert b"Lovelace" not in remains
+    assert said.encode() not in remains
 
 
 def test_an_export_imports_into_another_service_once(tmp_path: Path) -> None:

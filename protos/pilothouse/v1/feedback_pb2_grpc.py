@@ -255,7 +255,8 @@ class FeedbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EraseRater(self, request, context):
-        """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links.
+        """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+        nothing in exports links to the old ones. The rater may not work from then on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,6 +278,7 @@ class FeedbackServiceServicer:
 
     def Export(self, request, context):
         """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+        Gold tasks are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

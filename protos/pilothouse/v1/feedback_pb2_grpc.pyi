@@ -72,13 +72,17 @@ class FeedbackServiceStub:
     SetRaterState: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.SetRaterStateRequest, _feedback_pb2.SetRaterStateResponse]
     """Lets a rater in or keeps one out, and says whether the rater's work counts."""
     EraseRater: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.EraseRaterRequest, _feedback_pb2.EraseRaterResponse]
-    """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links."""
+    """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+    nothing in exports links to the old ones. The rater may not work from then on.
+    """
     GetQuality: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.GetQualityRequest, _feedback_pb2.GetQualityResponse]
     """Measures agreement, bias and raters over a queue, or over all."""
     WatchFeedback: _grpc.UnaryStreamMultiCallable[_feedback_pb2.WatchFeedbackRequest, _feedback_pb2.WatchFeedbackResponse]
     """Streams how much was collected, whenever that changes; the present count first."""
     Export: _grpc.UnaryStreamMultiCallable[_feedback_pb2.ExportRequest, _feedback_pb2.ExportResponse]
-    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
+    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+    Gold tasks are left out.
+    """
     Import: _grpc.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]
     """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
     passed over; a rater who has said something else of a task is refused.
@@ -128,13 +132,17 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     SetRaterState: _aio.UnaryUnaryMultiCallable[_feedback_pb2.SetRaterStateRequest, _feedback_pb2.SetRaterStateResponse]  # type: ignore[assignment]
     """Lets a rater in or keeps one out, and says whether the rater's work counts."""
     EraseRater: _aio.UnaryUnaryMultiCallable[_feedback_pb2.EraseRaterRequest, _feedback_pb2.EraseRaterResponse]  # type: ignore[assignment]
-    """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links."""
+    """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+    nothing in exports links to the old ones. The rater may not work from then on.
+    """
     GetQuality: _aio.UnaryUnaryMultiCallable[_feedback_pb2.GetQualityRequest, _feedback_pb2.GetQualityResponse]  # type: ignore[assignment]
     """Measures agreement, bias and raters over a queue, or over all."""
     WatchFeedback: _aio.UnaryStreamMultiCallable[_feedback_pb2.WatchFeedbackRequest, _feedback_pb2.WatchFeedbackResponse]  # type: ignore[assignment]
     """Streams how much was collected, whenever that changes; the present count first."""
     Export: _aio.UnaryStreamMultiCallable[_feedback_pb2.ExportRequest, _feedback_pb2.ExportResponse]  # type: ignore[assignment]
-    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
+    """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+    Gold tasks are left out.
+    """
     Import: _aio.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]  # type: ignore[assignment]
     """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
     passed over; a rater who has said something else of a task is refused.
@@ -277,7 +285,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_pb2.EraseRaterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.EraseRaterResponse, _abc.Awaitable[_feedback_pb2.EraseRaterResponse]]:
-        """Erases a person: name, sessions, comments. The rankings stay under a new pseudonym that nothing links."""
+        """Erases a person: name, sessions, comments, times. What was said stays under new ids and a new pseudonym, which
+        nothing in exports links to the old ones. The rater may not work from then on.
+        """
 
     @_abc_1.abstractmethod
     def GetQuality(
@@ -301,7 +311,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_pb2.ExportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_feedback_pb2.ExportResponse], _abc.AsyncIterator[_feedback_pb2.ExportResponse]]:
-        """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes."""
+        """Streams a data set: its manifest first, then the bytes of its files. The same content gives the same bytes.
+        Gold tasks are left out.
+        """
 
     @_abc_1.abstractmethod
     def Import(

@@ -37,6 +37,7 @@ def sample_tasks(
     prompts: Sequence[str | Chat],
     policies: Sequence[AnsweringPolicy],
     *,
+    queue: str,
     seed: int = 0,
     source: str = "",
     places: Sequence[str] = (),
@@ -44,12 +45,13 @@ def sample_tasks(
     """Yields one task for each prompt to which the policies gave at least two different answers.
 
     Blank answers are left out, and such with a NUL character, which databases do not take.
-    A task's id follows from its prompt and its answers: what was sampled twice is added once.
+    A task's id follows from its queue, its prompt and its answers: what was sampled twice is added once.
 
     Args:
         prompts: Texts or conversations.
         policies: Who answers. Answer j of policy i to prompt p depends on (seed, i, p, j), the weights, and
             how often the prompt has come before.
+        queue: Where the tasks are for; the same answers may be asked about in several queues.
         seed: Of the samples.
         source: Where the prompts come from, for people.
         places: Where each prompt stands, for messages; without them its number, from 1.
@@ -75,7 +77,7 @@ def sample_tasks(
         for prompt, found in zip(part, answers, strict=True):
             different = {answer.text: answer for answer in reversed(found) if _can_be_ranked(answer.text)}
             if len(different) >= 2:
-                identity = _task_id(prompt, list(different))
+                identity = _task_id(queue, prompt, list(different))
                 if identity in seen:
                     continue  # the same prompt again, and the same answers
                 seen.add(identity)
@@ -145,8 +147,8 @@ def _seed(seed: int, place: int, prompt: str | Chat, turn: int) -> int:
     return int.from_bytes(digest, "little") >> 2  # room for the sample's index in a signed number
 
 
-def _task_id(prompt: str | Chat, texts: Sequence[str]) -> str:
-    return blake3(repr((_plain(prompt), sorted(texts))).encode()).hexdigest(length=16)
+def _task_id(queue: str, prompt: str | Chat, texts: Sequence[str]) -> str:
+    return blake3(repr((queue, _plain(prompt), sorted(texts))).encode()).hexdigest(length=16)
 
 
 def _plain(prompt: str | Chat) -> object:

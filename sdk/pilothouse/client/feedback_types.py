@@ -197,11 +197,14 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackProgress:
-    """How much was collected."""
+    """How much was collected for exports: gold tasks are not counted."""
 
     rankings: int
+    """That count."""
     demonstrations: int
+    """Demonstrations and corrections that count."""
     open_tasks: int
+    """Not answered as often as they should be."""
 
 
 @dataclass(frozen=True, slots=True)

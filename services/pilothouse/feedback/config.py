@@ -25,6 +25,8 @@ class PageConfig(Config):
     """Longest time a browser stays logged in."""
     idle_minutes: float = Field(default=120.0, gt=0)
     """A browser that asks nothing for so long is logged out."""
+    request_seconds: float = Field(default=30.0, gt=0)
+    """Longest time for a request to arrive, from its first byte to its last; a later one is cut off."""
     login_attempts_per_minute: int = Field(default=10, ge=1)
     """Tries to log in from one address or for one name; more are refused for a minute."""
 

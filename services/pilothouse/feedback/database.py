@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -36,7 +36,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens the database; creates the file of a SQLite one.
+        """Opens the database; creates the file of a SQLite one, which its owner alone may read.
 
         Raises:
             ConfigError: The URL is malformed, or its driver is not installed.
@@ -162,9 +162,12 @@ def alembic_config(connection: Connection) -> AlembicConfig:
 
 
 def _sqlite(path: str) -> Engine:
-    Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if path != ":memory:":
+        _keep_private(file)
     engine = create_engine(
-        f"sqlite:///{Path(path).expanduser()}",
+        f"sqlite:///{file}",
         connect_args={"timeout": _SQLITE_BUSY_SECONDS, "check_same_thread": False},
         pool_size=_READERS + 1,
     )
@@ -176,6 +179,19 @@ def _sqlite(path: str) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _keep_private(file: Path) -> None:
+    """Makes the file, and shuts it and what SQLite keeps beside it to others: it holds hashes of passwords.
+
+    SQLite gives new files beside it the same mode. What cannot be changed is left to the connection, which
+    tells what is wrong.
+    """
+    with suppress(OSError):
+        file.touch(mode=0o600)
+    for each in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm"))):
+        with suppress(OSError):
+            each.chmod(0o600)
 
 
 def _postgresql(url: str) -> Engine:

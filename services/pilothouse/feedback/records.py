@@ -65,11 +65,11 @@ class RankingRecord:
     ranks: tuple[int, ...]
     """As the rater gave them, by position, 1 is best, equal ranks are ties."""
     order: tuple[int, ...]
-    """Positions in the order in which this rater saw them."""
+    """Positions in the order in which this rater saw them; empty where unknown."""
     rater: str
     """Pseudonym."""
     submitted_at: float
-    """Seconds since 1970-01-01 UTC."""
+    """Seconds since 1970-01-01 UTC; 0 where unknown."""
     unsafe: tuple[int, ...] = ()
     """Positions that the rater called unsafe."""
     gold_ranks: tuple[int, ...] = ()

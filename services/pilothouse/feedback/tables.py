@@ -174,7 +174,7 @@ class Assignment(Base):
     task_number: Mapped[int] = mapped_column(ForeignKey("tasks.number"))
     rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id"))
     order: Mapped[list[int]]
-    """Position of the answer shown first, second, ...: this rater's own shuffle."""
+    """Position of the answer shown first, second, ...: this rater's own; empty for an erased person."""
     state: Mapped[str]
     lease_expires_at: Mapped[float]
     claimed_at: Mapped[float]
@@ -212,6 +212,7 @@ class Submission(Base):
     counts: Mapped[bool]
     """False where the rater was excluded."""
     created_at: Mapped[float]
+    """0 for an erased person, and ``seconds`` too."""
 
     task: Mapped[Task] = relationship()
     rater: Mapped[Rater] = relationship()

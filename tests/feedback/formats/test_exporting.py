@@ -36,18 +36,29 @@ def rows(format: Format, **options: Any) -> list[dict[str, Any]]:
 
 
 def test_a_ranking_has_all_that_training_uses() -> None:
-    first, second, third, fourth = rows(Format.RANKING)
-    assert [first["id"], second["id"], third["id"], fourth["id"]] == ["d2", "r1", "r2", "r3"]
+    first, second, third = rows(Format.RANKING)
+    assert [first["id"], second["id"], third["id"]] == ["d2", "r1", "r2"]
     assert first["kind"] == "correction"
     assert (first["responses"], first["ranks"]) == (["Blue.", "Blu."], [1, 2])
     assert (second["ranks"], second["vetoed"], second["unsafe"]) == ([2, 1, 3], [2], [1])
     assert (second["comment"], second["prompt"], second["prompt_source"]) == ("easy", SKY.text, "list")
     assert second["sources"][2] == {"model": "policy", "run": "", "version": 3, "temperature": 1.0, "seed": 0}
     assert (third["weight"], third["rater"], third["order"]) == (0.5, "calm-otter", [1, 0])
-    assert fourth["gold_ranks"] == [2, 1]
 
 
-def test_trl_formats_have_trls_columns_and_no_gold() -> None:
+@pytest.mark.parametrize("format", Format)
+def test_what_was_said_of_gold_tasks_is_in_no_format(format: Format) -> None:
+    options = ExportOptions(format=format)
+    exported, without = (
+        export(records, WRITTEN, options)
+        for records in (RECORDS, [record for record in RECORDS if not record.gold_ranks])
+    )
+    assert data(exported) == data(without)
+    counted = json.loads(exported.manifest)["counts"]["gold_rankings"]
+    assert counted == (0 if format is Format.DEMONSTRATION else 1)
+
+
+def test_trl_formats_have_trls_columns() -> None:
     blue = {"prompt": SKY.text, "chosen": "It is blue.", "rejected": "It is grey."}
     no_idea = {"prompt": SKY.text, "chosen": "It is grey.", "rejected": "No idea."}
     assert rows(Format.PREFERENCE) == [
@@ -163,7 +174,6 @@ def test_the_trainer_reads_every_format_that_it_trains_on(
         ("d2", (1, 2)),
         ("r1", (2, 1, 3)),
         ("r2", (1, 2)),
-        ("r3", (2, 1)),
     ]
     assert rankings[1].responses == ("It is grey.", "It is blue.", "No idea.")
     assert {item.prompt for item in rankings} == {prompt}
@@ -224,8 +234,9 @@ def test_the_card_tells_a_reader_what_is_in_it() -> None:
     text = b"".join(exported.files[-1].chunks).decode()
     assert text.startswith("---\nlicense: unknown\n")
     assert "- split: test\n    path: held-out.jsonl\n---" in text
-    assert "| 3 | rankings |" in text
-    assert "| `gold_ranks` | integers |" in text
+    assert "| 2 | rankings |" in text
+    assert "| 1 | rankings left out because the right ranks were known before |" in text
+    assert "| `ranks` | integers |" in text
     assert r"| alpha\|x | 0.610 | 0.500 to 0.700 |" in text
     assert "Collected from 2023-11-14 to 2023-11-14." in text
     assert "random pseudonym" in text

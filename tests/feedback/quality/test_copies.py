@@ -40,6 +40,12 @@ def test_where_it_is_not_known_who_was_first_nobody_is_accused() -> None:
     assert accused([replace(item, at=0.0) for item in three_raters(30, noise=1, copy=True)]) == set()
 
 
+def test_whoever_ranked_like_somebody_without_times_did_not_copy() -> None:
+    """Times are 0 where they are unknown, before all others: c, who copied, has none, and a is honest."""
+    judgements = three_raters(30, noise=1, copy=True)
+    assert accused([replace(item, at=0.0) if item.rater == "c" else item for item in judgements]) == set()
+
+
 def test_raters_who_copy_each_other_are_both_accused() -> None:
     judgements = [
         replace(item, at=-item.at) if int(item.task[1:]) % 2 else item

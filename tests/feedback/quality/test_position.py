@@ -8,6 +8,7 @@ from scipy import stats
 
 from pilothouse.feedback.quality.judgements import Judgement
 from pilothouse.feedback.quality.position import (
+    chance_by_position,
     creatures_of_habit,
     position_bias,
     top_by_position,
@@ -49,6 +50,7 @@ def test_tops_are_counted_where_they_were_shown_and_ties_share() -> None:
         ]
     )
     assert top_by_position(table) == pytest.approx((0.5 / 3, 1.5 / 3, 1 / 2))
+    assert chance_by_position(table) == pytest.approx(((1 / 3 + 1 / 3 + 1 / 2) / 3,) * 2 + (1 / 3,))
     assert top_by_position(tabulate([Judgement(task="t", rater="a", ranks=(1, 2))])) == ()
 
 

@@ -86,6 +86,8 @@ def test_drift_compares_the_second_half_of_the_work_with_the_first() -> None:
     assert tired.agreement == 0.5
     assert tired.drift == -1
     assert rater(measure(judgements), "a").drift == 0
+    timeless = [replace(item, at=0.0) if item.rater == "c" else item for item in judgements]
+    assert math.isnan(rater(measure(timeless), "c").drift)
 
 
 def test_times_and_first_positions_of_a_rater() -> None:

@@ -1,6 +1,8 @@
 """What admins see and do, by the forms of their pages."""
 
-from .examples import tasks
+from pilothouse.feedback.tables import Kind
+
+from .examples import tasks, writing_tasks
 from .running import Client, Running
 
 
@@ -26,6 +28,61 @@ def test_a_task_shows_its_sources_and_what_raters_said(site: Running) -> None:
     page = admin(site).get("/admin/task", params={"id": task.id}, follow_redirects=True).text
     for told in (task.answers[0].source.model, task.prompt.source, "a remark", "answered 1 of 2"):
         assert told in page
+
+
+def test_what_raters_wrote_is_shown_as_text_beside_the_answer_it_mends(site: Running) -> None:
+    site.fill(tasks(1))
+    rater = site.add_person()
+    client = site.client(rater)
+    assignment = client.call("/api/next", name="quality").json()["task"]["assignment"]
+    better = [{"place": place, "text": f"<b>better</b>\nthan {place}"} for place in (3, 0)]
+    body = {"id": assignment, "assignment": assignment, "ranks": [1, 2, 3, 4], "corrections": better}
+    assert client.call("/api/submit", **body).status_code == 200
+    page = admin(site).get(f"/admin/task/{tasks(1)[0].id}").text
+    order = site.stored(rater)[0].assignment.order
+    for place in (3, 0):
+        shown = page.split(f"Answer {order[place] + 1}, as mended by")[1]
+        text = shown.split('<p class="text" dir="auto">')[1].split("</p>")[0]
+        assert text == f"&lt;b&gt;better&lt;/b&gt;\nthan {place}"
+
+
+def test_a_written_answer_is_shown_as_text(site: Running) -> None:
+    site.fill(writing_tasks(1), queue="haiku", kind=Kind.DEMONSTRATION)
+    client = site.client(site.add_person())
+    assignment = client.call("/api/next", name="haiku").json()["task"]["assignment"]
+    body = {"id": assignment, "assignment": assignment, "text": "<i>fog</i>"}
+    assert client.call("/api/submit", **body).status_code == 200
+    page = admin(site).get("/admin/task/write-0").text
+    assert "Written by rater-" in page
+    assert "&lt;i&gt;fog&lt;/i&gt;" in page
+
+
+def test_tasks_that_others_hold_are_called_so_in_plain_words(site: Running) -> None:
+    site.fill(tasks(1))
+    site.client(site.add_person()).call("/api/next", name="quality")
+    client = admin(site)
+    for path in ("queue/quality", f"task/{tasks(1)[0].id}"):
+        page = client.get(f"/admin/{path}").text
+        assert "being answered" in page
+        assert "full" not in page
+
+
+def test_shares_of_places_stand_beside_what_chance_gives_over_tasks_of_any_size(site: Running) -> None:
+    for queue, answers in (("two", 2), ("four", 4)):
+        site.fill(tasks(1, answers=answers, prefix=queue), queue=queue)
+        client = site.client(site.add_person())
+        assignment = client.call("/api/next", name=queue).json()["task"]["assignment"]
+        body = {"id": assignment, "assignment": assignment, "ranks": list(range(1, answers + 1))}
+        assert client.call("/api/submit", **body).status_code == 200
+    page = admin(site).get("/admin/bias").text
+    cells = [row.split("</td>")[0] for row in page.split('<td class="n">')[1:]]
+    shares = [(int(top.split("\u202f")[0]), int(chance.split("\u202f")[0])) for top, chance in batched(cells)]
+    assert shares == [(100, 38), (0, 38), (0, 25), (0, 25)]  # (1/2 + 1/4) / 2 where both have the place
+
+
+def batched(cells: list[str]) -> list[tuple[str, str]]:
+    """Returns cells two by two."""
+    return list(zip(cells[::2], cells[1::2], strict=True))
 
 
 def test_an_answer_is_vetoed_and_that_is_lifted_and_both_are_logged(site: Running) -> None:
@@ -55,7 +112,7 @@ def test_a_paused_queue_hands_out_nothing_until_it_goes_on(site: Running) -> Non
     site.fill(tasks(1))
     client, rater = admin(site), site.client(site.add_person())
     client.submit("/admin/queue/quality", of="/admin", paused="yes")
-    assert "paused" in rater.call("/api/next", name="quality").json()["nothing"]
+    assert "paused" in rater.call("/api/next", name="quality").json()["nothing"]["title"].lower()
     assert "quality" not in rater.get("/").text
     client.submit("/admin/queue/quality", of="/admin", paused="no")
     assert rater.call("/api/next", name="quality").json()["task"]

@@ -1,15 +1,17 @@
 """What people get to rank: the tasks, and the answers, on which the serving ensemble disagrees most."""
 
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.trainer.online.conftest import Place
+from tests.trainer.online.conftest import RANDOM_MODELS, Place
 
-from pilothouse.client import FeedbackTask, RewardClient, RewardModelsClient
-from pilothouse.errors import ConfigError
-from pilothouse.trainer.online.collecting import most_wanted
+from pilothouse.client import FeedbackClient, FeedbackTask, Ranking, RewardClient
+from pilothouse.errors import ConfigError, InvalidDataError
+from pilothouse.trainer.online.collecting import most_wanted, prepare_queue, take, wait
 from pilothouse.trainer.online.config import LoopConfig
 from pilothouse.trainer.selection import priorities
 
@@ -30,13 +32,8 @@ def _texts(task: FeedbackTask) -> list[str]:
 
 
 def test_people_get_first_what_the_serving_ensemble_disagrees_on(place: Place) -> None:
-    with (
-        RewardModelsClient(place.targets["reward-models"]) as models,
-        RewardClient(place.targets["reward"]) as reward,
-    ):
-        candidate = models.stage("random-1", "random-2", "random-3").reward_version
-        serving = models.models().serving.reward_version
-        models.promote(candidate, expected_serving_version=serving)
+    place.serve(*RANDOM_MODELS)
+    with RewardClient(place.targets["reward"]) as reward:
         found, pairs = most_wanted(TASKS, reward), most_wanted(TASKS, reward, answers=2)
 
         def members(task: FeedbackTask) -> np.ndarray:
@@ -66,6 +63,7 @@ def test_people_get_first_what_the_serving_ensemble_disagrees_on(place: Place) -
 
 
 def test_without_an_ensemble_the_order_stays_and_the_first_answers_are_kept(place: Place) -> None:
+    place.serve("random-1")
     with RewardClient(place.targets["reward"]) as reward:
         found = most_wanted(TASKS, reward, answers=3)
         assert [(task.id, task.priority) for task in found] == [(task.id, 0.0) for task in TASKS]
@@ -79,3 +77,45 @@ def test_without_an_ensemble_the_order_stays_and_the_first_answers_are_kept(plac
 def test_a_task_of_one_answer_or_of_more_than_there_are_is_refused(wrong: int) -> None:
     with pytest.raises(ValidationError, match="set 2 to 4, or 0 for all"):
         LoopConfig(answers_per_task=wrong)
+
+
+def test_a_snapshot_without_held_out_rankings_says_what_mends_it(place: Place, tmp_path: Path) -> None:
+    config = place.config(held_out_percent=1)
+    with FeedbackClient(config.feedback) as feedback:
+        prepare_queue(config, feedback)
+        feedback.add_tasks(config.queue, TASKS[:1])
+        rater = feedback.add_rater("Ann")
+        held = feedback.claim(config.queue, rater)
+        feedback.submit("submission-1", held.id, rater, Ranking(ranks=[1, 2, 3, 4]))
+        with pytest.raises(InvalidDataError, match=rf"no ranking of queue {config.queue} .* is held-out"):
+            take(config, feedback, tmp_path / "snapshot")
+
+
+def test_a_wait_ends_when_all_that_was_asked_is_answered_and_is_refused_where_nothing_was(
+    place: Place,
+) -> None:
+    config = place.config(new_rankings=5)
+    shown = list[tuple[float, float]]()
+
+    def show(done: float, total: float, detail: str) -> None:
+        shown.append((done, total))
+
+    with FeedbackClient(config.feedback) as feedback:
+        prepare_queue(config, feedback)
+        with pytest.raises(ConfigError, match=r"has no task to rank; give other loop\.prompts"):
+            wait(config, feedback, 0, show)
+        feedback.add_tasks(config.queue, [replace(task, id=f"wait-{task.id}") for task in TASKS])
+        with place.crowd():
+            wait(config, feedback, 0, show)
+        assert shown[-1] == (3, 5)
+        with pytest.raises(ConfigError, match="has 3 rankings, and the loop has learned from 7; bring"):
+            wait(config, feedback, 7, show)
+
+
+def test_more_answers_than_one_call_takes_are_scored_in_parts(place: Place) -> None:
+    place.serve(*RANDOM_MODELS)
+    many = [FeedbackTask(id=f"m{n}", prompt="the film", answers=[f" a{n}", " b", " c"]) for n in range(400)]
+    with RewardClient(place.targets["reward"]) as reward:
+        found = most_wanted(many, reward)
+    assert {task.id for task in found} == {task.id for task in many}
+    assert all(task.priority > 0 for task in found)

@@ -1,6 +1,7 @@
 """Alarms of over-optimisation, one by one, and the pause that they bring."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from pilothouse.trainer.control import RunControl
+from pilothouse.trainer.durable import read_rows
 from pilothouse.trainer.loop import Observer
 from pilothouse.trainer.online.guards import GuardConfig, Guards, Reading, repetition
 
+NOWHERE = Path("/nowhere/guards.jsonl")  # only `watch` is called
 CALM = Reading(
     step=0,
     kl_nats=1.0,
@@ -24,7 +27,7 @@ CALM = Reading(
 
 
 def names_of_alarms(config: GuardConfig, *later: dict[str, float], calm_steps: int = 5) -> list[str]:
-    guards = Guards(config, Observer())
+    guards = Guards(config, Observer(), NOWHERE)
     readings = [CALM] * calm_steps + [replace(CALM, **change) for change in later]  # type: ignore[arg-type]
     return [
         alarm.name
@@ -76,21 +79,47 @@ def test_the_gold_score_is_compared_with_its_best_window() -> None:
 
 
 def test_responses_that_never_ended_by_themselves_raise_no_alarm() -> None:
-    guards = Guards(GuardConfig(), Observer())
+    guards = Guards(GuardConfig(), Observer(), NOWHERE)
     for step in range(30):
         assert not guards.watch(replace(CALM, step=step, eos_share=0.05))
 
 
-def test_an_alarm_pauses_the_run_and_says_why() -> None:
+def watching(file: Path) -> tuple[Guards, RunControl]:
     control = RunControl("run", "ppo", 100)
-    guards = Guards(GuardConfig(window_steps=2), Observer())
+    guards = Guards(GuardConfig(window_steps=2), Observer(), file)
     guards.on_control(control)
+    return guards, control
+
+
+def test_an_alarm_pauses_the_run_and_says_why(tmp_path: Path) -> None:
+    guards, control = watching(tmp_path / "guards.jsonl")
     for step in range(1, 6):
         guards.on_step(step, metrics(length=20.0 if step <= 2 else 90.0), [sample([1, 2, 3])])
     assert "grown from 20 to" in control.status.pause_reason
     assert guards.alarms[0].name == "length"
     control.resume()
     assert control.status.pause_reason == ""
+
+
+def test_a_run_that_goes_on_is_compared_with_its_own_beginning_and_stays_paused(tmp_path: Path) -> None:
+    file = tmp_path / "guards.jsonl"
+    guards, control = watching(file)
+    guards.on_start(0, 100, False, 0)
+    for step in range(1, 5):
+        guards.on_step(step, metrics(length=20.0 if step <= 2 else 90.0), [sample([1, 2, 3])])
+    assert [alarm.step for alarm in guards.alarms] == [3]
+
+    after, control = watching(file)
+    after.on_start(3, 100, True, 1)  # the fourth step is taken anew
+    assert after.alarms == guards.alarms
+    assert "grown from 20 to" in control.status.pause_reason
+    after.on_step(4, metrics(length=90.0), [sample([1, 2, 3])])
+    assert [row["step"] for row in read_rows(file)] == [1, 2, 3, 4]
+
+    later, control = watching(file)
+    later.on_start(4, 100, True, 0)
+    assert later.alarms == guards.alarms
+    assert control.status.pause_reason == ""  # somebody had let it go on
 
 
 def test_repetition_is_the_share_of_trigrams_seen_before() -> None:

@@ -195,6 +195,8 @@ class StopSignals:
     def __init__(self, control: RunControl) -> None:
         self._control = control
         self._abandonable = False
+        self.received = False
+        """Whether one has come."""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -223,6 +225,7 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._control.stopping:
             raise KeyboardInterrupt
+        self.received = True
         self._control.request_stop()
         _log.warning("stopping: saving a checkpoint first; once more ends at once", signal=number)
         if self._abandonable:

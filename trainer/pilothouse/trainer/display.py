@@ -35,8 +35,10 @@ class Line:
             self._bars.console.print(f"  {done:.0f}/{total:.0f}  {detail}", highlight=False)
 
     def say(self, detail: str) -> None:
-        """Shows a text behind the bar."""
+        """Shows a text behind the bar, or as a line of its own."""
         self._bars.update(self._task, detail=detail)
+        if self._bars.disable and detail:
+            self._bars.console.print(f"  {detail}", highlight=False)
 
     def finish(self) -> None:
         """Fills the bar."""

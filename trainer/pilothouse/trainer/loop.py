@@ -59,6 +59,8 @@ class RunResult:
     """Steps done."""
     checkpoint: Path
     """The last checkpoint, of exactly that step."""
+    by_signal: bool = False
+    """A signal ended it, and not a client: whoever called it is to end too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +184,7 @@ class PpoLoop:
             self._show_version()
         self._control.finish((folder, step))
         state: Literal["finished", "stopped"] = "finished" if finished else "stopped"
-        return RunResult(state, step, self._record.run_dir.folder / folder)
+        return RunResult(state, step, self._record.run_dir.folder / folder, self._signals.received)
 
     def save(self) -> Saved:
         """Writes a checkpoint of the last finished step, unless there is one already, and returns it."""

@@ -45,7 +45,7 @@ class Stages:
     def is_done(self, name: str, inputs: Inputs) -> bool:
         """Returns whether the stage's output is there for these inputs."""
         marker = self._marker(name)
-        return marker.get("digest") == _digest(name, inputs) and "outputs" in marker
+        return marker.get("digest") == identity(name, inputs) and "outputs" in marker
 
     def run(self, name: str, inputs: Inputs, work: Callable[[Path], Outputs]) -> Stage:
         """Returns the stage's output, made now unless it is there.
@@ -60,7 +60,7 @@ class Stages:
         Raises:
             ConfigError: The folder holds something that is no stage.
         """
-        digest, folder = _digest(name, inputs), self._folder(name)
+        digest, folder = identity(name, inputs), self._folder(name)
         marker = self._marker(name)
         if marker.get("digest") == digest and "outputs" in marker:
             return Stage(name, folder, marker["outputs"], marker["seconds"], digest, reused=True)
@@ -95,5 +95,6 @@ def _write(folder: Path, marker: Mapping[str, Any]) -> None:
     write_atomic(folder / MARKER, to_json(dict(marker)))
 
 
-def _digest(name: str, inputs: Inputs) -> str:
+def identity(name: str, inputs: Inputs) -> str:
+    """Returns the digest of a stage's name and inputs."""
     return blake3(to_json({"name": name, "inputs": dict(inputs)})).hexdigest()

@@ -63,7 +63,7 @@ def sample(
     with ExitStack() as stack:
         policies = _policies(stack, named, temperature or [1.0], n, max_new_tokens, timeout)
         client = stack.enter_context(connect(target, timeout, config, overrides))
-        tasks = sample_tasks(asked, policies, seed=seed, source=prompts.name, places=places)
+        tasks = sample_tasks(asked, policies, queue=queue, seed=seed, source=prompts.name, places=places)
         with progress("sampling answers") as tell:
             while part := list(islice(tasks, _TASKS_AT_ONCE)):
                 added += client.add_tasks(queue, part)

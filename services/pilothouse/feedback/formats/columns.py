@@ -59,7 +59,7 @@ _ABOUT = (
 _RATER = (
     Column("rater", "text", "Pseudonym of the person."),
     Column("weight", "number", "How much this person's judgements count in training, 0 to 1."),
-    Column("submitted_at", "number", "Seconds since 1970-01-01 UTC."),
+    Column("submitted_at", "number", "Seconds since 1970-01-01 UTC; 0 where unknown."),
 )
 _LABEL = Column(
     "label",
@@ -69,11 +69,12 @@ _LABEL = Column(
 _JUDGEMENT = (
     Column("ranks", "integers", "Of every answer, 1 is best, equal ranks are ties; vetoed answers are last."),
     *_RATER,
-    Column("order", "integers", "Positions of the answers, from 0, as the person saw them."),
+    Column(
+        "order", "integers", "Positions of the answers, from 0, as the person saw them; empty where unknown."
+    ),
     Column("unsafe", "integers", "Positions of the answers that the person called unsafe."),
     Column("vetoed", "integers", "Positions of the answers that an admin vetoed."),
     Column("flagged", "integers", "Positions of the answers that an admin flagged."),
-    Column("gold_ranks", "integers", "Right ranks where they were known before; else empty."),
     Column("answer_ids", "texts", "Ids of the answers, for vetoes and flags; empty for a correction's text."),
     Column("sources", "sources", "Who wrote each answer: model, run, version, temperature, seed."),
     Column("seconds", "number", "How long the person took; 0 where unknown."),

@@ -9,9 +9,6 @@ from pilothouse.feedback.formats.options import ExportOptions, Format, Split
 from pilothouse.feedback.formats.split import prompt_digest, split_of
 from pilothouse.feedback.records import DemonstrationRecord, PromptRecord, RankingRecord
 
-_WITHOUT_GOLD = (Format.PREFERENCE, Format.PREFERENCE_IMPLICIT, Format.UNPAIRED)
-"""What trains on judgements; of gold items the right answer was known before."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
@@ -56,7 +53,7 @@ class Counts:
 def gather(
     rankings: Iterable[RankingRecord], demonstrations: Iterable[DemonstrationRecord], options: ExportOptions
 ) -> Contents:
-    """Returns what an export holds.
+    """Returns what an export holds. Gold tasks are left out: what is said of them measures people.
 
     A column has one type: where one prompt of all the records is a conversation, or the options ask for it,
     the export is conversational; whichever part of the prompts it is for.
@@ -70,7 +67,7 @@ def gather(
         ordered = sorted(demonstrations, key=lambda record: record.id)
         return Contents(demonstrations=tuple(ordered), conversational=conversational)
     judged = [item for record in rankings if (item := judge(record))]
-    kept = [item for item in judged if not (item.is_gold and options.format in _WITHOUT_GOLD)]
+    kept = [item for item in judged if not item.is_gold]
     return Contents(
         rankings=tuple(
             sorted([*kept, *corrections(demonstrations)], key=lambda item: (item.kind, item.record.id))

@@ -48,13 +48,11 @@ def export(
     *,
     agreement: Agreement | None = None,
 ) -> DataSet:
-    """Makes a data set.
-
-    Rankings of gold tasks are in every format but those of TRL that train on judgements.
+    """Makes a data set. Rankings of gold tasks are left out, whatever the format.
 
     Args:
         rankings: In any order, those of vetoed prompts left out.
-        demonstrations: In any order, those of vetoed prompts left out.
+        demonstrations: In any order, those of vetoed prompts and of gold tasks left out.
         options: Which of them, in which shape.
         agreement: What manifest and card say of the people's agreement, over the part that is asked for.
     """

@@ -60,7 +60,6 @@ def tasks(items: Iterable[Judged], conversational: bool) -> Iterator[Row]:
                 "queue": record.queue,
                 "kind": rankings[0].kind,
                 "prompt_source": record.prompt.source,
-                "gold_ranks": list(record.gold_ranks),
                 "sources": [source(answer) for answer in record.answers],
             },
             "annotations": [_annotation(item) for item in rankings],

@@ -51,7 +51,7 @@ def describe(
     agreement: Agreement,
 ) -> dict[str, Any]:
     """Returns all of the manifest but its files."""
-    times = [record.submitted_at for record in contents.records]
+    times = [record.submitted_at for record in contents.records if record.submitted_at]
     return {
         "schema_version": SCHEMA_VERSION,
         "format": options.format,

@@ -47,7 +47,6 @@ def ranking_rows(items: Iterable[Judged], conversational: bool) -> Iterator[Row]
             "unsafe": list(record.unsafe),
             "vetoed": [position for position, answer in enumerate(record.answers) if answer.vetoed],
             "flagged": [position for position, answer in enumerate(record.answers) if answer.flagged],
-            "gold_ranks": list(record.gold_ranks),
             "answer_ids": [answer.id for answer in record.answers],
             "sources": [source(answer) for answer in record.answers],
             "seconds": float(record.seconds),

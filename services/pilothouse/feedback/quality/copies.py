@@ -27,7 +27,7 @@ class _Meetings:
     later: Whole
     """[M] the other."""
     apart: Reals
-    """[M] seconds between them."""
+    """[M] seconds between them; 0 where either time is unknown."""
     same: Reals
     """[M] 1 where the rankings are identical."""
     expected: Reals
@@ -95,11 +95,12 @@ def _meetings(table: Table) -> _Meetings:
     one, two = (np.concatenate([np.zeros(0, dtype=np.int64), *each]) for each in (first, second))
     same = (code[one] == code[two]).astype(np.float64)
     _, kind = np.unique(table.size[rows[one]], return_inverse=True)
+    known = (table.at[rows[one]] != 0) & (table.at[rows[two]] != 0)
     usual = np.bincount(kind, weights=same) / np.maximum(np.bincount(kind), 1)
     return _Meetings(
         table.rater[rows[one]],
         table.rater[rows[two]],
-        table.at[rows[two]] - table.at[rows[one]],
+        (table.at[rows[two]] - table.at[rows[one]]) * known,
         same,
         usual[kind],
     )

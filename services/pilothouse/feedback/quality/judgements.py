@@ -22,7 +22,7 @@ class Judgement:
     seconds: float = 0.0
     """How long it took; 0 where unknown."""
     at: float = 0.0
-    """When it was given, in seconds since 1970-01-01 UTC."""
+    """When it was given, in seconds since 1970-01-01 UTC; 0 where unknown."""
 
     def __post_init__(self) -> None:
         """Refuses what is no ranking.

@@ -64,12 +64,22 @@ def tops(table: Table) -> Reals:
 def top_by_position(table: Table) -> tuple[float, ...]:
     """Returns each shown position's share of tops, over the rankings that show so many answers.
 
-    Empty where no order is known. Without bias it is 1/K everywhere.
+    Empty where no order is known.
     """
     counted = table.answers & table.shown[:, None]
     shares = tops(table)
     return tuple(
         float(shares[counted[:, place], place].mean())
+        for place in range(counted.shape[1])
+        if counted[:, place].any()
+    )
+
+
+def chance_by_position(table: Table) -> tuple[float, ...]:
+    """Returns what `top_by_position` is expected to be without bias: 1/K, averaged over the same rankings."""
+    counted = table.answers & table.shown[:, None]
+    return tuple(
+        float((1 / table.size[counted[:, place]]).mean())
         for place in range(counted.shape[1])
         if counted[:, place].any()
     )

@@ -31,8 +31,8 @@ def share(table: Table, tops: Reals, bottoms: Reals) -> Reals:
 def drift(table: Table, same: Reals, pairs: Reals) -> Reals:
     """Returns [R], agreement in the second half of a rater's work minus that in the first.
 
-    The halves are of the judgements that can be compared with others; of an odd number the second has one
-    more.
+    The halves are of the judgements that can be compared with others and whose time is known; of an odd
+    number the second has one more.
 
     Args:
         table: Judgements.
@@ -40,7 +40,7 @@ def drift(table: Table, same: Reals, pairs: Reals) -> Reals:
         pairs: [N] pairs compared.
     """
     rows = np.lexsort((table.task, table.at, table.rater))
-    rows = rows[pairs[rows] > 0]
+    rows = rows[(pairs[rows] > 0) & (table.at[rows] != 0)]
     rater = table.rater[rows]
     many = np.bincount(rater, minlength=len(table.raters))[rater]
     nth = np.arange(len(rows)) - np.searchsorted(rater, rater)

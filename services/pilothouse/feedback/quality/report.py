@@ -12,7 +12,7 @@ from pilothouse.feedback.quality.bias import gold_accuracy, gold_pairs, longer_p
 from pilothouse.feedback.quality.consensus import TYPICAL, fit
 from pilothouse.feedback.quality.intervals import Estimate
 from pilothouse.feedback.quality.judgements import Judgement
-from pilothouse.feedback.quality.position import position_bias, top_by_position
+from pilothouse.feedback.quality.position import chance_by_position, position_bias, top_by_position
 from pilothouse.feedback.quality.suspects import Suspicion, find_suspects
 from pilothouse.feedback.quality.table import Table, tabulate
 
@@ -61,6 +61,8 @@ class QualityReport:
     """Share of gold pairs ordered right, a tie counting half."""
     top_by_position: tuple[float, ...]
     """Share of rankings with each shown position at the top, ties shared; empty where no order is known."""
+    chance_by_position: tuple[float, ...]
+    """What those shares are if nobody minds positions."""
     position_p_value: float
     """Chance of tops so uneven or more if nobody minds positions."""
     longer_preferred: Estimate
@@ -85,6 +87,7 @@ def measure(judgements: Sequence[Judgement]) -> QualityReport:
         tau=kendall_tau(ordinary),
         gold_accuracy=gold_accuracy(table),
         top_by_position=top_by_position(table),
+        chance_by_position=chance_by_position(table),
         position_p_value=position_bias(table),
         longer_preferred=longer_preferred(ordinary),
         raters=_raters(table),

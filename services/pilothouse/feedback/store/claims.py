@@ -1,8 +1,9 @@
 """Who gets which task: leases, exact overlap, gold tasks in between.
 
 A place of a task is taken while its row is locked (PostgreSQL) or inside the one writer's transaction
-(SQLite), so that leases and answers together never exceed the overlap, however many claim at once. Every
-function runs inside the caller's transaction.
+(SQLite), so that leases and answers together never exceed the overlap, however many claim at once. What a
+rater does, and what is done to a rater, holds the rater's row first: then the assignments, then the tasks.
+Every function runs inside the caller's transaction.
 """
 
 import random
@@ -17,18 +18,16 @@ from pilothouse.errors import (
     LeaseLostError,
     NoTaskError,
     NotFoundError,
-    RaterBarredError,
 )
 from pilothouse.feedback.records import PromptRecord
 from pilothouse.feedback.store.queues import get_queue, state_of
+from pilothouse.feedback.store.raters import active_rater
 from pilothouse.feedback.store.reading import prompt_record
 from pilothouse.feedback.tables import (
     Assignment,
     AssignmentState,
     Kind,
     Queue,
-    Rater,
-    RaterState,
     Task,
     TaskState,
 )
@@ -78,10 +77,14 @@ def claim(session: Session, *, queue: str, rater: str, lease_seconds: int, now: 
         NoTaskError: Nothing is left for this rater.
     """
     rules = get_queue(session, queue)
-    active_rater(session, rater, lock=True)  # two claims of one rater come one after the other
+    active_rater(session, rater)
     lease_ends = now + (rules.lease_seconds or lease_seconds)
     expire(session, queue=queue, now=now)
-    held = session.scalar(_assignments(queue, rater).where(Assignment.state == AssignmentState.LEASED))
+    held = session.scalar(
+        _assignments(queue, rater)
+        .where(Assignment.state == AssignmentState.LEASED)
+        .with_for_update(key_share=True, of=Assignment)
+    )
     if held is None:
         if rules.paused:
             raise NoTaskError(f"queue '{queue}' is paused; come back later")
@@ -95,10 +98,12 @@ def renew(session: Session, *, assignment: str, rater: str, lease_seconds: int, 
     """Extends a lease, or takes the place again if it is still free; returns when the lease ends.
 
     Raises:
-        NotFoundError: The rater has no such assignment.
+        NotFoundError: There is no such rater, or the rater has no such assignment.
+        RaterBarredError: The rater may not work.
         AssignmentClosedError: It is answered or skipped.
         LeaseLostError: Another rater has the place.
     """
+    active_rater(session, rater)
     held = own_assignment(session, assignment, rater)
     secure(session, held)
     held.lease_expires_at = now + (held.task.queue.lease_seconds or lease_seconds)
@@ -113,8 +118,19 @@ def release(session: Session, *, assignment: str, rater: str) -> None:
     """
     held = own_assignment(session, assignment, rater)
     if held.state == AssignmentState.LEASED:
-        held.state = AssignmentState.RELEASED
-        free_place(session, held.task)
+        _give_back(session, held)
+
+
+def release_all(session: Session, rater: str) -> None:
+    """Gives everything back that a rater holds; the rater's row is locked."""
+    for held in session.scalars(
+        select(Assignment)
+        .where(Assignment.rater_id == rater, Assignment.state == AssignmentState.LEASED)
+        .order_by(Assignment.task_number)
+        .with_for_update(key_share=True, of=Assignment)
+        .execution_options(populate_existing=True)
+    ).all():
+        _give_back(session, held)
 
 
 def own_assignment(session: Session, assignment: str, rater: str) -> Assignment:
@@ -193,21 +209,6 @@ def free_place(session: Session, task: Task) -> None:
     task.state = state_of(task)
 
 
-def active_rater(session: Session, rater: str, *, lock: bool = False) -> Rater:
-    """Returns a rater who may work.
-
-    Raises:
-        NotFoundError: There is no such rater.
-        RaterBarredError: The rater was disabled or excluded.
-    """
-    found = session.get(Rater, rater, with_for_update={"key_share": True} if lock else None)
-    if found is None:
-        raise NotFoundError(f"there is no rater '{rater}'; AddRater makes one")
-    if found.state != RaterState.ACTIVE:
-        raise RaterBarredError(f"rater {found.pseudonym} is {found.state}; ask an admin")
-    return found
-
-
 def held_record(assignment: Assignment) -> Held:
     """Returns what the rater sees of an assignment."""
     task = assignment.task
@@ -222,6 +223,11 @@ def held_record(assignment: Assignment) -> Held:
         answers=tuple(ShownAnswer(id=answer.id, text=answer.text) for answer in shown),
         lease_expires_at=assignment.lease_expires_at,
     )
+
+
+def _give_back(session: Session, held: Assignment) -> None:
+    held.state = AssignmentState.RELEASED
+    free_place(session, held.task)
 
 
 def _take(session: Session, rules: Queue, rater: str, lease_ends: float, now: float) -> Assignment:

@@ -7,24 +7,17 @@ import secrets
 from dataclasses import dataclass
 
 from blake3 import blake3
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 
 from pilothouse.errors import InvalidRequestError, NotFoundError
-from pilothouse.feedback.store.claims import free_place, lock_task
+from pilothouse.feedback.store.claims import lock_task, release_all
+from pilothouse.feedback.store.erasing import ERASED, strip_events, strip_work
 from pilothouse.feedback.store.events import record
-from pilothouse.feedback.store.queues import state_of
-from pilothouse.feedback.tables import (
-    Assignment,
-    AssignmentState,
-    Invite,
-    Rater,
-    RaterState,
-    Session,
-    Submission,
-    TaskState,
-)
+from pilothouse.feedback.store.queues import has_place, state_of
+from pilothouse.feedback.store.raters import lock_rater
+from pilothouse.feedback.tables import Invite, Rater, RaterState, Session, Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +78,25 @@ def register(session: Transaction, *, token: str, name: str, password_hash: str,
 
     Raises:
         NotFoundError: The invitation does not exist, was used or has run out.
-        InvalidRequestError: The name is taken.
+        InvalidRequestError: The name is taken, in whatever capitals.
     """
     invite = session.get(Invite, digest_of(token), with_for_update=True)
     if invite is None or invite.used_by is not None or invite.expires_at <= now:
         raise NotFoundError("this invitation does not exist, was used or has run out; ask for a new one")
+    if _like(session, name):
+        raise InvalidRequestError(f"the name '{name}' is taken; choose another")
     rater = add_rater(session, name=name, admin=invite.admin, password_hash=password_hash, now=now)
     invite.used_by = rater
     return rater
 
 
 def credentials(session: Transaction, name: str) -> tuple[Person, str] | None:
-    """Returns a rater who has a password, and its hash; None for any other name."""
-    rater = session.scalar(select(Rater).where(Rater.name == name, Rater.password_hash.is_not(None)))
+    """Returns a rater who has a password, and its hash; None for any other name.
+
+    Capitals make no difference, except between two raters whose names differ by nothing else.
+    """
+    named = _like(session, name)
+    rater = next((rater for rater in named if rater.name == name), named[0] if len(named) == 1 else None)
     if rater is None or rater.password_hash is None:
         return None
     return person(rater), rater.password_hash
@@ -136,7 +135,10 @@ def get_person(session: Transaction, rater: str) -> Person:
     Raises:
         NotFoundError: There is none with this id.
     """
-    return person(_rater(session, rater))
+    found = session.get(Rater, rater)
+    if found is None:
+        raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
+    return person(found)
 
 
 def list_people(session: Transaction) -> list[Person]:
@@ -160,8 +162,8 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
     Raises:
         NotFoundError: There is no such rater.
     """
-    found = _rater(session, rater)
-    rater = found.id
+    rater = _id_of(session, rater)
+    found = lock_rater(session, rater)
     if found.state == state:
         return
     if state == RaterState.EXCLUDED:
@@ -175,7 +177,9 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
 
 
 def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
-    """Forgets a person; returns how many rankings stay, under a new pseudonym that nothing links to the old.
+    """Forgets a person; returns how many rankings stay, under a new pseudonym.
+
+    Nothing in later exports or in the log of events links the two, see `erasing`.
 
     Args:
         session: Open transaction.
@@ -186,18 +190,18 @@ def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
     Raises:
         NotFoundError: There is no such rater.
     """
-    found = _rater(session, rater)
-    rater = found.id
+    rater = _id_of(session, rater)
+    found = lock_rater(session, rater)
+    release_all(session, rater)
     found.name, found.password_hash, found.admin = None, None, False
-    found.pseudonym = _pseudonym()
+    found.pseudonym, found.created_at = _pseudonym(), 0.0
     found.state = RaterState.DISABLED if found.state == RaterState.ACTIVE else found.state
     session.execute(delete(Session).where(Session.rater_id == rater))
-    session.execute(update(Submission).where(Submission.rater_id == rater).values(comment="", seconds=0.0))
-    record(session, "erase", actor=actor, target=rater, now=now)
-    kept = session.scalar(
-        select(func.count()).where(Submission.rater_id == rater, Submission.kind == "ranking")
-    )
-    return kept or 0
+    session.execute(delete(Invite).where(Invite.used_by == rater))
+    kept = strip_work(session, rater)
+    strip_events(session, rater)
+    record(session, "erase", actor=actor, target=ERASED, now=now)
+    return kept
 
 
 def person(rater: Rater) -> Person:
@@ -216,13 +220,20 @@ def digest_of(token: str) -> str:
     return blake3(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _rater(session: Transaction, rater: str) -> Rater:
-    """Returns who has this id, else this pseudonym, else this name."""
+def _id_of(session: Transaction, rater: str) -> str:
+    """Returns the id of who has this id, pseudonym or name, in this order; else what was given."""
     for column in (Rater.id, Rater.pseudonym, Rater.name):
-        found = session.scalar(select(Rater).where(column == rater).with_for_update(key_share=True))
-        if found is not None:
+        if (found := session.scalar(select(Rater.id).where(column == rater))) is not None:
             return found
-    raise NotFoundError(f"there is no rater '{rater}'; `pilothouse feedback raters` or ListRaters shows all")
+    return rater
+
+
+def _like(session: Transaction, name: str) -> list[Rater]:
+    """Returns the raters with a password whose names differ from this one by capitals at most."""
+    rows = session.execute(select(Rater.id, Rater.name).where(Rater.password_hash.is_not(None))).tuples()
+    # Databases fold ASCII only, or as their locale says.
+    alike = [id for id, other in rows if other is not None and other.casefold() == name.casefold()]
+    return list(session.scalars(select(Rater).where(Rater.id.in_(alike)))) if alike else []
 
 
 def _pseudonym() -> str:
@@ -230,23 +241,19 @@ def _pseudonym() -> str:
 
 
 def _discount(session: Transaction, rater: str) -> None:
+    release_all(session, rater)
     for row in _answers_of(session, rater, counts=True):
         row.counts = False
         task = lock_task(session, row.task_number)
         task.taken -= 1
         task.answered -= 1
         task.state = state_of(task)
-    for held in session.scalars(
-        select(Assignment).where(Assignment.rater_id == rater, Assignment.state == AssignmentState.LEASED)
-    ):
-        held.state = AssignmentState.RELEASED
-        free_place(session, held.task)
 
 
 def _count_again(session: Transaction, rater: str) -> None:
     for row in _answers_of(session, rater, counts=False):
         task = lock_task(session, row.task_number)
-        if task.state != TaskState.OPEN:
+        if not has_place(task):
             continue
         row.counts = True
         task.taken += 1

@@ -11,14 +11,14 @@ from pilothouse.feedback.tables import Demonstration, Submission, Task, TaskStat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Counts."""
+    """What exports are made of: gold tasks are not counted."""
 
     rankings: int
     """That count."""
     demonstrations: int
     """Demonstrations and corrections that count."""
     open_tasks: int
-    """Not answered as often as they should be; gold ones not counted."""
+    """Not answered as often as they should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def progress(session: Session, queue: str = "") -> Progress:
     """
     if queue:
         get_queue(session, queue)
-    ours = [Task.queue_name == queue] if queue else []
+    ours = [Task.is_gold.is_(False), *([Task.queue_name == queue] if queue else [])]
     said = dict(
         session.execute(
             select(Submission.kind, func.count())
@@ -57,11 +57,7 @@ def progress(session: Session, queue: str = "") -> Progress:
         .join(Submission.task)
         .where(Submission.counts, *ours)
     )
-    left = session.scalar(
-        select(func.count()).where(
-            Task.is_gold.is_(False), Task.state.in_((TaskState.OPEN, TaskState.FULL)), *ours
-        )
-    )
+    left = session.scalar(select(func.count()).where(Task.state.in_((TaskState.OPEN, TaskState.FULL)), *ours))
     return Progress(rankings=said.get("ranking", 0), demonstrations=written or 0, open_tasks=left or 0)
 
 

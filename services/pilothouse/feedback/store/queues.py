@@ -78,9 +78,14 @@ def state_of(task: Task) -> TaskState:
     """Returns the state that follows from a task's counts."""
     if task.state == TaskState.WITHDRAWN:
         return TaskState.WITHDRAWN
-    if task.is_gold or task.taken < task.queue.overlap:
+    if has_place(task):
         return TaskState.OPEN
     return TaskState.DONE if task.answered >= task.queue.overlap else TaskState.FULL
+
+
+def has_place(task: Task) -> bool:
+    """Returns whether one more lease or answer stays within the overlap, also of a withdrawn task."""
+    return task.is_gold or task.taken < task.queue.overlap
 
 
 def state_by_counts(overlap: int) -> ColumnElement[str]:

@@ -69,14 +69,14 @@ def rankings(session: Session, *, queue: str = "") -> Iterator[RankingRecord]:
 
 
 def demonstrations(session: Session, *, queue: str = "") -> Iterator[DemonstrationRecord]:
-    """Yields what people wrote, as `rankings`."""
+    """Yields what people wrote, as `rankings`; what was mended in gold tasks is left out."""
     rows = (
         select(Demonstration, Answer)
         .join(Demonstration.submission)
         .join(Submission.task)
         .join(Task.prompt)
         .outerjoin(Answer, Demonstration.corrects == Answer.id)
-        .where(Submission.counts, Prompt.vetoed.is_(False))
+        .where(Submission.counts, Prompt.vetoed.is_(False), Task.is_gold.is_(False))
         .order_by(Demonstration.id)
         .options(
             joinedload(Demonstration.submission).joinedload(Submission.rater),

@@ -20,13 +20,13 @@ from pilothouse.errors import (
 from pilothouse.feedback.formats.judged import dense
 from pilothouse.feedback.store.claims import (
     Held,
-    active_rater,
     held_record,
     lock_task,
     own_assignment,
     secure,
 )
 from pilothouse.feedback.store.queues import state_of
+from pilothouse.feedback.store.raters import active_rater, lock_rater
 from pilothouse.feedback.tables import (
     Assignment,
     AssignmentState,
@@ -100,13 +100,14 @@ def submit(session: Session, said: Said, *, now: float) -> bool:
     A lease that has run out is taken again if the place is still free.
 
     Raises:
-        NotFoundError: The rater has no such assignment.
+        NotFoundError: There is no such rater, or the rater has no such assignment.
         RaterBarredError: The rater may not work.
         AssignmentClosedError: The task was answered or skipped under another id.
         LeaseLostError: Another rater has the place.
         SubmissionConflictError: The id was used for another content.
         InvalidRequestError: The content is not what the task asks for.
     """
+    lock_rater(session, said.rater)
     if (stored := session.get(Submission, said.id)) is not None:
         if stored.digest == said.digest:
             return False
@@ -136,10 +137,15 @@ def undo(
 ) -> Held:
     """Takes the rater's own submission back; the rater holds the task again.
 
+    A skip gave the place away, and so did the exclusion of a rater whose submission does not count since:
+    these can be taken back while a place is free.
+
     Raises:
-        NotFoundError: The rater has no such submission.
-        UndoTooLateError: The time is over, or a skipped task went to somebody else.
+        NotFoundError: There is no such rater, or the rater has no such submission.
+        RaterBarredError: The rater may not work.
+        UndoTooLateError: The time is over, or the place went to somebody else.
     """
+    active_rater(session, rater)
     row = session.scalar(select(Submission).where(Submission.id == submission, Submission.rater_id == rater))
     if row is None:
         raise NotFoundError(f"you have no submission '{submission}'")
@@ -147,9 +153,9 @@ def undo(
         raise UndoTooLateError(f"a submission can be taken back for {undo_seconds:g} s; ask an admin")
     held = own_assignment(session, row.assignment_id, rater)
     task = lock_task(session, held.task_number)
-    if row.kind == "skip":
+    if row.kind == "skip" or not row.counts:
         if task.state != TaskState.OPEN:
-            raise UndoTooLateError("the skipped task went to somebody else; claim the next one")
+            raise UndoTooLateError("the task went to somebody else; claim the next one")
         task.taken += 1
     else:
         task.answered -= 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -17,7 +18,12 @@ from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.web import account, admin, admin_acts, home, work
 from pilothouse.feedback.web.assets import Assets
 from pilothouse.feedback.web.attempts import Attempts
-from pilothouse.feedback.web.failures import on_http_error, on_pilothouse_error, on_unforeseen_error
+from pilothouse.feedback.web.failures import (
+    on_departure,
+    on_http_error,
+    on_pilothouse_error,
+    on_unforeseen_error,
+)
 from pilothouse.feedback.web.gate import Endpoint, for_admins, for_anyone, for_raters
 from pilothouse.feedback.web.guard import Guard
 from pilothouse.feedback.web.passwords import Passwords
@@ -71,6 +77,7 @@ class _Page(Starlette):
             exception_handlers={
                 HTTPException: on_http_error,
                 PilothouseError: on_pilothouse_error,
+                ClientDisconnect: on_departure,
                 Exception: on_unforeseen_error,
             },
         )

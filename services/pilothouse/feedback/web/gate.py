@@ -1,6 +1,7 @@
 """Who may see a page. Every page passes one of these; every post is checked before its page runs."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from pilothouse.feedback.store import people
 from pilothouse.feedback.web.cookies import SESSION, VISIT, form_token, get_cookie, new_visit, set_cookie
 from pilothouse.feedback.web.forms import check_form
-from pilothouse.feedback.web.site import Site, Visitor, site_of
+from pilothouse.feedback.web.site import Site, Visitor, known_visitor, site_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, Visitor], Awaitable[Response]]
@@ -27,7 +28,7 @@ def for_raters(page: Page) -> Endpoint:
         if visitor is None:
             if request.method == "POST":
                 raise HTTPException(401, "You are logged out. Log in again; drafts are kept in this browser.")
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(_login_for(request), 303)
         if request.method == "POST":
             await check_form(request, site_of(request).config.page, visitor.form_token)
         return await page(request, visitor)
@@ -83,7 +84,14 @@ async def visitor_of(request: Request) -> Visitor | None:
     if person is None:
         return None
     await _note_seen(site, secret, now)
-    return Visitor(person=person, secret=secret)
+    request.state.visitor = Visitor(person=person, secret=secret)
+    return known_visitor(request)
+
+
+def _login_for(request: Request) -> str:
+    """Returns the address of the login form, from which one comes back to the page that was asked for."""
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return "/login" if asked == "/" else f"/login?{urlencode({'next': asked})}"
 
 
 async def _note_seen(site: Site, secret: str, now: float) -> None:

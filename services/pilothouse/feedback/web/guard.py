@@ -1,6 +1,5 @@
 """The outermost layer: says what browsers may do with the pages, and refuses requests no page should see."""
 
-import asyncio
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -10,9 +9,6 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.feedback.config import PageConfig
-
-_BODY_SECONDS = 20.0
-"""Longest silence while a body arrives."""
 
 HEADERS = {
     # Trusted types: no script of ours may turn a text into markup, by mistake either.
@@ -71,17 +67,11 @@ class Guard:
 
         async def bounded() -> Message:
             nonlocal taken
-            try:
-                # A read after the body waits for the client to leave, which may take as long as it likes.
-                message = await (receive() if taken < 0 else asyncio.wait_for(receive(), _BODY_SECONDS))
-            except TimeoutError:
-                raise HTTPException(408, "The request did not arrive in time.") from None
+            message = await receive()
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > self._max_body_bytes:
                     raise HTTPException(413, "That is more text than this service takes.")
-                if not message.get("more_body", False):
-                    taken = -1
             return message
 
         return bounded

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Exists, exists, func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from pilothouse.errors import NotFoundError
@@ -11,6 +11,7 @@ from pilothouse.feedback.store.queues import get_queue
 from pilothouse.feedback.tables import (
     Assignment,
     AssignmentState,
+    Demonstration,
     Event,
     Kind,
     Queue,
@@ -41,6 +42,25 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """Why a queue gives a rater no task, in words for the rater."""
+
+    title: str
+    text: str
+    done: bool = False
+    """Whether the rater has had every task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A text by a rater."""
+
+    text: str
+    position: int | None
+    """Of the answer that it corrects; None for an answer of the rater's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
     """What one rater said of a task, for admins."""
 
@@ -50,6 +70,7 @@ class Opinion:
     unsafe: tuple[int, ...]
     skip_reason: str
     comment: str
+    written: tuple[Written, ...]
     seconds: float
     counts: bool
     at: float
@@ -68,11 +89,6 @@ class LoggedEvent:
 
 def work_of(session: Session, rater: str, *, since: float) -> Work:
     """Returns the queues that are not paused, by name, and what the rater did since ``since`` and ever."""
-    mine = exists().where(
-        Assignment.task_number == Task.number,
-        Assignment.rater_id == rater,
-        Assignment.state.in_((AssignmentState.ANSWERED, AssignmentState.SKIPPED)),
-    )
     held = exists().where(
         Assignment.task_number == Task.number,
         Assignment.rater_id == rater,
@@ -80,7 +96,7 @@ def work_of(session: Session, rater: str, *, since: float) -> Work:
     )
     counts = (
         select(Task.queue_name, func.count())
-        .where(Task.is_gold.is_(False), (Task.state == TaskState.OPEN) | held, ~mine)
+        .where(Task.is_gold.is_(False), (Task.state == TaskState.OPEN) | held, ~_had(rater))
         .group_by(Task.queue_name)
     )
     left = dict(session.execute(counts).tuples().all())
@@ -100,9 +116,32 @@ def kind_of(session: Session, queue: str) -> Kind:
     """Returns what a queue asks for.
 
     Raises:
+        NotFoundError: There is no such queue. It names no other: raters need not know of every queue.
+    """
+    found = session.get(Queue, queue)
+    if found is None:
+        raise NotFoundError("There is no queue of this name.")
+    return Kind(found.kind)
+
+
+def why_nothing(session: Session, queue: str, rater: str) -> Nothing:
+    """Returns why a queue has just given the rater no task.
+
+    Raises:
         NotFoundError: There is no such queue.
     """
-    return Kind(get_queue(session, queue).kind)
+    if get_queue(session, queue).paused:
+        return Nothing(title="Paused", text="This queue hands out no tasks at present. Come back later.")
+    ordinary = (Task.queue_name == queue, Task.is_gold.is_(False), Task.state != TaskState.WITHDRAWN)
+    if not session.scalar(select(exists().where(*ordinary))):
+        return Nothing(title="No tasks yet", text="Nobody has put tasks into this queue. Come back later.")
+    unfinished = Task.state.in_((TaskState.OPEN, TaskState.FULL))
+    if session.scalar(select(exists().where(*ordinary, unfinished, ~_had(rater)))):
+        return Nothing(
+            title="Nothing free right now",
+            text="Others are working on the last tasks. Come back later: one may become free again.",
+        )
+    return Nothing(title="All done", text="Nothing is left for you in this queue. Thank you!", done=True)
 
 
 def task_with_opinions(session: Session, task: str) -> tuple[Task, list[Opinion]]:
@@ -124,7 +163,8 @@ def task_with_opinions(session: Session, task: str) -> tuple[Task, list[Opinion]
         .order_by(Submission.created_at)
         .options(joinedload(Submission.rater))
     )
-    return found, [_opinion(row) for row in rows]
+    written = _written(session, found)
+    return found, [_opinion(row, written.get(row.id, ())) for row in rows]
 
 
 def tasks_of(session: Session, queue: str, *, after: int, limit: int) -> list[Task]:
@@ -176,7 +216,32 @@ def crew(session: Session) -> tuple[list[people.Person], dict[str, int], dict[st
     return people.list_people(session), answers, progress.skips_by_rater(session)
 
 
-def _opinion(row: Submission) -> Opinion:
+def _had(rater: str) -> Exists:
+    """Returns the SQL of whether the rater has answered or skipped a task."""
+    return exists().where(
+        Assignment.task_number == Task.number,
+        Assignment.rater_id == rater,
+        Assignment.state.in_((AssignmentState.ANSWERED, AssignmentState.SKIPPED)),
+    )
+
+
+def _written(session: Session, task: Task) -> dict[str, tuple[Written, ...]]:
+    """Returns what raters wrote, by submission; corrections in the order of the answers."""
+    positions = {answer.id: answer.position for answer in task.answers}
+    rows = session.scalars(
+        select(Demonstration).join(Demonstration.submission).where(Submission.task_number == task.number)
+    )
+    found: dict[str, list[Written]] = {}
+    for row in rows:
+        position = None if row.corrects is None else positions[row.corrects]
+        found.setdefault(row.submission_id, []).append(Written(text=row.text, position=position))
+    return {
+        submission: tuple(sorted(texts, key=lambda each: each.position or 0))
+        for submission, texts in found.items()
+    }
+
+
+def _opinion(row: Submission, written: tuple[Written, ...]) -> Opinion:
     return Opinion(
         pseudonym=row.rater.pseudonym,
         kind=row.kind,
@@ -184,6 +249,7 @@ def _opinion(row: Submission) -> Opinion:
         unsafe=tuple(row.unsafe),
         skip_reason=row.skip_reason,
         comment=row.comment,
+        written=written,
         seconds=row.seconds,
         counts=row.counts,
         at=row.created_at,

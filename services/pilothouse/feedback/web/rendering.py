@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pilothouse.feedback.quality.intervals import Estimate
+from pilothouse.feedback.tables import TaskState
 from pilothouse.feedback.web.assets import Assets
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -26,7 +27,13 @@ def make_environment(assets: Assets) -> Environment:
     )
     environment.globals["static"] = assets.address
     environment.filters.update(
-        percent=percent, decimal=decimal, moment=moment, duration=duration, known=known
+        percent=percent,
+        decimal=decimal,
+        moment=moment,
+        duration=duration,
+        known=known,
+        ordinal=ordinal,
+        task_state=task_state,
     )
     environment.filters["interval_bar"] = interval_bar
     return environment
@@ -57,6 +64,16 @@ def duration(seconds: float) -> str:
     if not known(seconds) or seconds <= 0:
         return NOTHING
     return f"{seconds:.0f}\u202fs" if seconds < 120 else f"{seconds / 60:.0f}\u202fmin"
+
+
+def ordinal(place: int) -> str:
+    """Returns ``1`` as ``1st``."""
+    return f"{place}{('st', 'nd', 'rd')[place - 1] if place <= 3 else 'th'}"
+
+
+def task_state(state: str) -> str:
+    """Returns a task's state as people say it."""
+    return "being answered" if state == TaskState.FULL else state
 
 
 def interval_bar(estimate: Estimate, low: float, high: float) -> dict[str, Any]:

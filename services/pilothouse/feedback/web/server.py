@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from pilothouse.errors import ConfigError, InternalError
 from pilothouse.feedback.config import PageConfig
+from pilothouse.feedback.web.arrival import punctual
 from pilothouse.feedback.web.cookies import is_encrypted
 
 _MAX_CONNECTIONS = 1_024
@@ -26,7 +27,7 @@ class PageServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=punctual(page.request_seconds),
                 ws="none",
                 lifespan="off",
                 log_config=None,

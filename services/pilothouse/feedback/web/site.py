@@ -58,6 +58,11 @@ def site_of(request: Request) -> Site:
     return site
 
 
+def known_visitor(request: Request) -> Visitor | None:
+    """Returns who was found to be logged in while this request was answered; None for nobody yet."""
+    return getattr(request.state, "visitor", None)
+
+
 def render(
     request: Request, template: str, visitor: Visitor | None, *, status: int = 200, **values: Any
 ) -> HTMLResponse:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pilothouse.client import RewardClient, RewardModelsClient, Scores
+from pilothouse.client import RewardClient, RewardModelsClient, Scores, ShadowStatistics
+from pilothouse.errors import ConfigError
 from pilothouse.models.export import export_reward_model
 from pilothouse.models.text import TextCodec
 from pilothouse.tensors import Floats
@@ -17,10 +18,14 @@ from pilothouse.trainer.ensemble import member_config, train_ensemble
 from pilothouse.trainer.fit_config import RewardModelConfig
 from pilothouse.trainer.fit_run import MODEL
 from pilothouse.trainer.online.config import LoopConfig
+from pilothouse.trainer.pairs import Pairs, independent_units, make_pairs
 from pilothouse.trainer.progress import Progress
-from pilothouse.trainer.rankings import PairAccuracy, pair_accuracy, pair_margins
+from pilothouse.trainer.rankings import PairAccuracy, pair_accuracy
 from pilothouse.trainer.reward_model import train_reward_model
-from pilothouse.trainer.statistics import Interval, mean_interval
+from pilothouse.trainer.statistics import Interval, ratio_interval
+
+PREFIX = "turn-"
+"""How the folders of the loop's candidates begin."""
 
 _ROWS_AT_ONCE = 64
 
@@ -32,10 +37,12 @@ class Verdict:
     candidate: PairAccuracy
     serving: PairAccuracy
     difference: Interval
-    """Candidate minus serving, share of right pairs, paired by ranking."""
+    """Candidate minus serving, share of right pairs, paired by prompt."""
     candidate_version: str
     serving_version: str
     rankings: int
+    shadow: ShadowStatistics
+    """What both have said of live rows so far; those of this comparison are among them."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns it for the turn's record."""
@@ -47,6 +54,7 @@ class Verdict:
             "difference": asdict(self.difference),
             "rankings": self.rankings,
             "pairs": self.candidate.pairs,
+            "shadow": asdict(self.shadow),
         }
 
 
@@ -59,17 +67,25 @@ def train_candidate(config: RewardModelConfig, progress: Progress) -> list[Path]
     return [member_config(config, number).output / MODEL for number in range(1, config.members + 1)]
 
 
-def stage(config: LoopConfig, models: Sequence[Path], client: RewardModelsClient) -> str:
-    """Loads the models as the candidate of the reward service; returns its version.
+def stage(config: LoopConfig, models: Sequence[Path], std_factor: float, client: RewardModelsClient) -> str:
+    """Loads the models as the candidate of the reward service, unless it is; returns its version.
 
-    Another candidate, which a loop that was ended has left, is dropped.
+    Another candidate of a loop, which was ended, is dropped.
+
+    Raises:
+        ConfigError: A candidate is staged that is no loop's.
     """
     folders = [_exported(folder) if config.export_onnx else folder for folder in models]
     names = [str(folder.resolve().relative_to(config.models_folder.resolve())) for folder in folders]
     left = client.models().candidate
     if left is not None and left.folders != tuple(names):
+        if not all(name.startswith(PREFIX) for name in left.folders):
+            raise ConfigError(
+                f"the reward service holds a candidate that is not the loop's ({', '.join(left.folders)}); "
+                "promote or drop it first, and start the loop again"
+            )
         client.drop(left.reward_version)
-    return client.stage(*names, combination=config.combination).reward_version
+    return client.stage(*names, combination=config.combination, std_factor=std_factor).reward_version
 
 
 def compare(
@@ -87,8 +103,8 @@ def compare(
     Raises:
         InvalidDataError: The file holds no usable ranking.
     """
-    codec, served = TextCodec.load(base), reward.model()
-    limit = served.max_sequence_tokens or 2**31 - 1
+    codec, served, staged = TextCodec.load(base), reward.model(), models.candidate().model
+    limit = min(model.max_sequence_tokens or 2**31 - 1 for model in (served, staged))
     items = encode_rankings(read_rankings(held_out), codec, max_tokens=limit).told("rankings")
     serving = _scored(items, lambda rows, lengths: reward.score(sequences=rows, prompt_lengths=lengths))
     candidate = _scored(
@@ -97,15 +113,15 @@ def compare(
             sequences=rows, prompt_lengths=lengths, reward_version=version
         ),
     )
-    ranks = [item.ranks for item in items]
-    mine, theirs = _right(candidate, ranks), _right(serving, ranks)
+    ranks, units = [item.ranks for item in items], independent_units(items)
     return Verdict(
-        candidate=pair_accuracy(candidate, ranks),
-        serving=pair_accuracy(serving, ranks),
-        difference=mean_interval(mine - theirs),
+        candidate=pair_accuracy(candidate, ranks, units=units),
+        serving=pair_accuracy(serving, ranks, units=units),
+        difference=_difference(make_pairs(candidate, items), make_pairs(serving, items)),
         candidate_version=version,
         serving_version=served.reward_version,
         rankings=len(items),
+        shadow=models.candidate().shadow,
     )
 
 
@@ -121,13 +137,9 @@ def _scored(items: Sequence[EncodedRanking], score: Any) -> list[Floats]:
     return np.split(np.concatenate(parts), ends)
 
 
-def _right(scores: Sequence[Floats], ranks: Sequence[Sequence[int]]) -> Floats:
-    """Returns, for each ranking with an untied pair, the share of its pairs in the people's order."""
-    shares = []
-    for row, order in zip(scores, ranks, strict=True):
-        if len(margins := pair_margins(row, order)):
-            shares.append(float((margins > 0).mean() + 0.5 * (margins == 0).mean()))
-    return np.array(shares, dtype=np.float32)
+def _difference(candidate: Pairs, serving: Pairs) -> Interval:
+    better = np.bincount(candidate.units, weights=candidate.right - serving.right)
+    return ratio_interval(better, np.bincount(candidate.units))
 
 
 def _exported(folder: Path) -> Path:

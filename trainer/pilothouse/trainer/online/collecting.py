@@ -20,7 +20,8 @@ from pilothouse.client import (
     Split,
 )
 from pilothouse.client.collect import AnsweringPolicy, sample_tasks
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, InvalidDataError
+from pilothouse.tensors import Floats
 from pilothouse.trainer.data.records import Prompt, read_prompts
 from pilothouse.trainer.online.config import LoopConfig
 from pilothouse.trainer.selection import most_telling, priorities
@@ -28,6 +29,10 @@ from pilothouse.trainer.selection import most_telling, priorities
 TRAIN, HELD_OUT = "train", "held-out"
 """Folders of a snapshot's two parts."""
 
+Show = Callable[[float, float, str], None]
+"""Hears how much of how much is done, and of what."""
+
+_ROWS_AT_ONCE = 256
 _PARTS: tuple[tuple[str, Split], ...] = ((TRAIN, "train"), (HELD_OUT, "held-out"))
 
 
@@ -81,7 +86,7 @@ def collect(
     policy: PolicyClient,
     reward: RewardClient,
     feedback: FeedbackClient,
-    tell: Callable[[str], None],
+    show: Show,
     *,
     max_new_tokens: int,
 ) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def collect(
         reward: Whose members' disagreement decides what people get, with ``oversample`` and
             ``answers_per_task``.
         feedback: Where to.
-        tell: Hears how far it is.
+        show: Hears how far it is.
         max_new_tokens: Longest answer.
 
     Returns:
@@ -113,9 +118,10 @@ def collect(
     ]
     asked = [prompt.content for prompt in prompts]
     tasks: list[FeedbackTask] = []
-    for task in sample_tasks(asked, policies, seed=config.seed + turn, source=f"turn {turn}"):
+    found = sample_tasks(asked, policies, queue=config.queue, seed=config.seed + turn, source=f"turn {turn}")
+    for task in found:
         tasks.append(task)
-        tell(f"{len(tasks)} of {len(asked)} prompts answered")
+        show(len(tasks), len(asked), "prompts answered")
     if config.oversample > 1 or config.answers_per_task:
         tasks = most_wanted(tasks, reward, config.answers_per_task)[: config.tasks_per_turn]
     added = sum(feedback.add_tasks(config.queue, part) for part in _parts(tasks, 64))
@@ -135,8 +141,7 @@ def most_wanted(tasks: Sequence[FeedbackTask], reward: RewardClient, answers: in
     """
     texts = [[_text(answer) for answer in task.answers] for task in tasks]
     prompts = [_as_text(task.prompt) for task, row in zip(tasks, texts, strict=True) for _ in row]
-    scores = reward.score(prompts, [text for row in texts for text in row])
-    members = np.stack([part.values for part in scores.components])  # 1 where no ensemble serves: all worth 0
+    members = _members(reward, prompts, [text for row in texts for text in row])
     rows = np.split(members, np.cumsum([len(row) for row in texts])[:-1], axis=1)  # [M, K] for each task
     wanted = []
     for task, row in zip(tasks, rows, strict=True):
@@ -147,21 +152,56 @@ def most_wanted(tasks: Sequence[FeedbackTask], reward: RewardClient, answers: in
     return sorted(wanted, key=lambda task: -task.priority)
 
 
-def wait(feedback: FeedbackClient, queue: str, goal: int, tell: Callable[[str], None]) -> int:
-    """Returns the number of rankings in the queue as soon as there are ``goal``."""
-    for now in feedback.watch(queue):
-        tell(f"{now.rankings} of {goal} rankings")
-        if now.rankings >= goal:
-            return now.rankings
-    raise AssertionError("unreachable: a watch does not end")
+def _members(reward: RewardClient, prompts: Sequence[str], answers: Sequence[str]) -> Floats:
+    """Returns the scores of an ensemble's members, [M, B]; one row of zeros where no ensemble serves."""
+    parts = []
+    for start in range(0, len(prompts), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        scores = reward.score(prompts[rows], answers[rows])
+        if not len(scores.disagreement):  # also of a weighted sum, whose parts measure different things
+            return np.zeros((1, len(prompts)), dtype=np.float32)
+        parts.append(np.stack([part.values for part in scores.components]))
+    return np.concatenate(parts, axis=1)
+
+
+def wait(config: LoopConfig, feedback: FeedbackClient, before: int, show: Show) -> None:
+    """Returns when enough new rankings are in, or when all that people were asked for is.
+
+    Args:
+        config: The loop.
+        feedback: Where from.
+        before: Rankings that the turn before has learned from.
+        show: Hears how far it is.
+
+    Raises:
+        ConfigError: There is nothing to wait for.
+    """
+    for now in feedback.watch(config.queue):
+        new = now.rankings - before
+        if new < 0:
+            raise ConfigError(
+                f"queue {config.queue} has {now.rankings} rankings, and the loop has learned from {before}; "
+                "bring the old database back, or begin another loop.folder"
+            )
+        show(min(new, config.new_rankings), config.new_rankings, "new rankings")
+        if new >= config.new_rankings or (new and not now.open_tasks):
+            return
+        if not now.open_tasks:
+            raise ConfigError(
+                f"queue {config.queue} has no task to rank; give other loop.prompts or a higher temperature: "
+                "what has been asked before is not asked again"
+            )
 
 
 def take(config: LoopConfig, feedback: FeedbackClient, folder: Path) -> Snapshot:
     """Exports the queue's rankings of now into ``folder``, in two parts by prompt.
 
     Parts that an interrupted call has left are taken anew: both are of one moment, or nearly so.
+
+    Raises:
+        InvalidDataError: One part is empty.
     """
-    manifests = []
+    manifests: list[dict[str, Any]] = []
     for name, split in _PARTS:
         shutil.rmtree(folder / name, ignore_errors=True)
         manifests.append(
@@ -169,6 +209,12 @@ def take(config: LoopConfig, feedback: FeedbackClient, folder: Path) -> Snapshot
                 folder / name, queue=config.queue, split=split, held_out_percent=config.held_out_percent
             )
         )
+        if not manifests[-1]["counts"]["pairs"]:
+            raise InvalidDataError(
+                f"no ranking of queue {config.queue} that is not all ties is {name}: prompts are split by "
+                f"loop.held_out_percent = {config.held_out_percent}. Start the loop again when more have "
+                "been ranked, or change that share"
+            )
     return Snapshot.inside(folder, manifests)
 
 

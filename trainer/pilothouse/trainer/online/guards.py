@@ -10,14 +10,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
 from pydantic import Field
 
+from pilothouse.cli.output import null_for_nan
 from pilothouse.config import Config
 from pilothouse.tensors import Floats, Tokens
 from pilothouse.trainer.control import RunControl
+from pilothouse.trainer.durable import append_rows, read_rows, write_atomic
 from pilothouse.trainer.loop import Observer
 from pilothouse.trainer.samples import Sample
 
@@ -79,8 +82,18 @@ class Guards(Observer):
     Give it to `pilothouse.trainer.ppo_run.run_ppo`; wrap another observer to have that told too.
     """
 
-    def __init__(self, config: GuardConfig, inner: Observer, gold: GoldScores | None = None) -> None:
-        self._config, self._inner, self._gold = config, inner, gold
+    def __init__(
+        self, config: GuardConfig, inner: Observer, file: Path, gold: GoldScores | None = None
+    ) -> None:
+        """Prepares to watch.
+
+        Args:
+            config: The limits.
+            inner: Is told everything too.
+            file: Where readings are kept, so that a run that goes on is compared with its own beginning.
+            gold: The held-out judge; None for none.
+        """
+        self._config, self._inner, self._file, self._gold = config, inner, file, gold
         self._control: RunControl | None = None
         self._first: list[Reading] = []
         self._recent: deque[Reading] = deque(maxlen=config.window_steps)
@@ -96,8 +109,17 @@ class Guards(Observer):
         self._control = control
         self._inner.on_control(control)
 
-    def on_start(self, step: int, total_steps: int, resumed: bool, redone: int) -> None:  # noqa: D102
+    def on_start(self, step: int, total_steps: int, resumed: bool, redone: int) -> None:
+        """Takes in what was read up to this step; a run that was ended while paused is paused again."""
         self._inner.on_start(step, total_steps, resumed, redone)
+        rows = [row for row in read_rows(self._file) if row["step"] <= step]
+        write_atomic(self._file, b"")
+        append_rows(self._file, rows)  # later ones are of steps that are taken anew
+        for row in rows:
+            known: dict[str, Any] = {name: np.nan if one is None else one for name, one in row.items()}
+            self.alarms += self.watch(Reading(**known))
+        if self.alarms and self.alarms[-1].step == step:
+            self._pause(self.alarms[-1])
 
     def on_wait(self, service: str, seconds_left: float) -> None:  # noqa: D102
         self._inner.on_wait(service, seconds_left)
@@ -108,11 +130,12 @@ class Guards(Observer):
     def on_step(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample]) -> None:
         """Reads the step's samples, and pauses the run where a limit is passed."""
         self._inner.on_step(step, metrics, samples)
-        for alarm in self.watch(self._read(step, metrics, samples)):
+        reading = self._read(step, metrics, samples)
+        append_rows(self._file, [null_for_nan(reading)])
+        for alarm in self.watch(reading):
             self.alarms.append(alarm)
             _log.warning("alarm", name=alarm.name, step=alarm.step, message=alarm.message)
-            if self._control is not None:
-                self._control.pause(alarm.message)
+            self._pause(alarm)
 
     def watch(self, reading: Reading) -> list[Alarm]:
         """Takes in one step and returns the alarms that it raises."""
@@ -129,6 +152,10 @@ class Guards(Observer):
         for alarm in found:
             self._quiet_until[alarm.name] = reading.step + self._config.window_steps
         return found
+
+    def _pause(self, alarm: Alarm) -> None:
+        if self._control is not None:
+            self._control.pause(alarm.message)
 
     def _problems(self) -> list[tuple[str, str]]:
         config, found = self._config, []

@@ -6,6 +6,7 @@ from pilothouse.trainer.online.config import LoopConfig
 from pilothouse.trainer.online.history import Standing, last_standing
 from pilothouse.trainer.online.turns import Turn
 from pilothouse.trainer.run_config import PpoRunConfig
+from pilothouse.trainer.run_dir import RunDir
 
 
 class Loop:
@@ -33,10 +34,12 @@ class Loop:
 
         Raises:
             ConfigError: A setting cannot work.
+            RunInUseError: Another process takes the turns of this folder.
             KeyboardInterrupt: Ended by the user; what was done is kept.
             PilothouseError: A state failed; called again, the loop goes on there.
         """
-        standing = last_standing(self._config)
-        while not self._config.turns or standing.turn < self._config.turns:
-            standing = Turn(self._config, self._reward_model, self._ppo, self._display, standing).run()
-        return standing
+        with RunDir(self._config.folder):
+            standing = last_standing(self._config)
+            while not self._config.turns or standing.turn < self._config.turns:
+                standing = Turn(self._config, self._reward_model, self._ppo, self._display, standing).run()
+            return standing

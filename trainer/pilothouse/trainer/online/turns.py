@@ -17,11 +17,10 @@ state depends on, its settings and every state before it, is part of its identit
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pilothouse.client import FeedbackClient, RewardModelsClient
 from pilothouse.errors import ConfigError
@@ -39,32 +38,18 @@ from pilothouse.trainer.online import candidates, collecting
 from pilothouse.trainer.online.config import LoopConfig
 from pilothouse.trainer.online.guards import GoldScores, Guards
 from pilothouse.trainer.online.history import HISTORY, Standing
+from pilothouse.trainer.online.inputs import STATES, like_rollouts, settings_of
 from pilothouse.trainer.ppo_display import PpoLine
 from pilothouse.trainer.ppo_run import run_ppo
 from pilothouse.trainer.reward_model import score_sequences
 from pilothouse.trainer.run_config import PpoRunConfig
-from pilothouse.trainer.stages import Outputs, Stage, Stages
-
-STATES = ("collect", "wait", "snapshot", "candidate", "compare", "decide", "gold", "improve", "measure")
-"""States of a turn, in their order."""
+from pilothouse.trainer.stages import Outputs, Stage, Stages, identity
 
 EVALUATION = "evaluation.json"
 """File of every judged response in the folder of ``measure``."""
 
-_ELSEWHERE = {
-    "model",
-    "data",
-    "evaluation_data",
-    "output",
-    "resume",
-    "accept_changes",
-    "evaluate_every_steps",
-    "checkpoint_every_steps",
-    "tensorboard",
-    "server",
-    "std_factor",
-}
-"""Settings of a reward model that are the loop's own, or do not decide what it learns."""
+READINGS = "guards.jsonl"
+"""File of what the guards read, in the folder of ``improve``."""
 
 
 class Turn:
@@ -85,6 +70,7 @@ class Turn:
         self._folder = config.folder / f"turn-{self._number}"
         self._stages = Stages(self._folder)
         self._done: dict[str, Stage] = {}
+        self._identity = ""
 
     def run(self) -> Standing:
         """Runs every state that is not done yet, and returns where things stand then."""
@@ -105,20 +91,12 @@ class Turn:
         inputs = {
             "turn": self._number,
             "before": self._before.digest,
-            "earlier": [stage.digest for stage in self._done.values()][-1:],
-            "settings": self._settings(state),
+            "earlier": [[stage.digest, stage.outputs] for stage in self._done.values()][-1:],
+            "settings": settings_of(state, self._config, self._reward_model, self._ppo),
         }
+        self._identity = identity(state, inputs)
         with self._display.stage(f"turn {self._number}: {state}") as line:
             self._done[state] = self._stages.run(state, inputs, lambda folder: work(folder, line))
-
-    def _settings(self, state: str) -> Mapping[str, Any]:
-        """Returns the settings that decide what a state leaves; where things lie and run is none."""
-        moving = {"folder", "turns", "feedback", "reward_models", "models_folder"}
-        loop = self._config.model_dump(mode="json", exclude=moving)
-        if state in ("candidate", "gold"):
-            settings = self._like_rollouts(self._reward_model)
-            return loop | {"reward_model": settings.model_dump(mode="json", exclude=_ELSEWHERE)}
-        return loop
 
     def _collect(self, folder: Path, line: Line) -> Outputs:
         self._serve_policy(self._before.policy)
@@ -130,27 +108,33 @@ class Turn:
             self._clients.policy,
             self._clients.reward,
             self._feedback,
-            line.say,
+            line.show,
             max_new_tokens=self._ppo.rollout.max_new_tokens,
         )
 
     def _wait(self, folder: Path, line: Line) -> Outputs:
-        goal = self._before.rankings + self._config.new_rankings
-        return {"rankings": collecting.wait(self._feedback, self._config.queue, goal, line.say)}
+        if page := self._feedback.page_address():
+            line.say(f"people rank at {page}")
+        collecting.wait(self._config, self._feedback, self._before.rankings, line.show)
+        return {}
 
     def _snapshot(self, folder: Path, line: Line) -> Outputs:
+        rankings = self._feedback.progress(self._config.queue).rankings
         taken = collecting.take(self._config, self._feedback, folder)
-        return {"manifests": list(taken.manifests)}
+        return {"rankings": rankings, "manifests": list(taken.manifests)}
 
     def _candidate(self, folder: Path, line: Line) -> Outputs:
-        config = self._fit(self._config.models_folder / f"turn-{self._number}", self._taken.train)
+        # Of a name of its own: what serves may have come out of an earlier attempt at this turn.
+        name = f"{candidates.PREFIX}{self._number}-{self._identity[:8]}"
+        config = self._fit(self._config.models_folder / name, self._taken.train)
         models = candidates.train_candidate(config, line)
         return {"models": [str(model) for model in models]}
 
     def _compare(self, folder: Path, line: Line) -> Outputs:
         line.say("scoring held-out rankings")
-        models = [Path(model) for model in self._done["candidate"].outputs["models"]]
-        version = candidates.stage(self._config, models, self._models)
+        version = candidates.stage(
+            self._config, self._candidates, self._reward_model.std_factor, self._models
+        )
         verdict = candidates.compare(
             self._taken.held_out, self._config.model, version, self._clients.reward, self._models
         )
@@ -158,18 +142,26 @@ class Turn:
 
     def _decide(self, folder: Path, line: Line) -> Outputs:
         found = self._done["compare"].outputs
-        candidate, serving = found["candidate_version"], found["serving_version"]
+        candidate, serving = found["candidate_version"], self._serving
+        if serving == candidate:
+            return {"promoted": True, "version": candidate, **found}  # decided before the loop was ended
+        if serving != found["serving_version"]:
+            line.say("another model serves since the comparison")
+            found = self._compare(folder, line)
         least = found["serving_accuracy"]["mean"] + self._config.promotion_margin
         promoted = found["candidate_accuracy"]["mean"] >= least
-        loaded = self._models.models()
-        if loaded.serving.reward_version == candidate:
-            return {"promoted": True, "version": candidate}  # decided before the loop was ended
+        # Staged again: the reward service may have been restarted since.
+        candidates.stage(self._config, self._candidates, self._reward_model.std_factor, self._models)
         if promoted:
             self._models.promote(candidate, expected_serving_version=serving)
-        elif loaded.candidate is not None:
+        else:
             self._models.drop(candidate)
-        line.say(f"{'promoted' if promoted else 'dropped'} {candidate[:12]}")
-        return {"promoted": promoted, "version": candidate if promoted else serving}
+        line.say(
+            f"{'promoted' if promoted else 'dropped'} {candidate[:12]}: right on "
+            f"{found['candidate_accuracy']['mean']:.1%} of held-out pairs, serving {serving[:12]} on "
+            f"{found['serving_accuracy']['mean']:.1%}"
+        )
+        return {"promoted": promoted, "version": candidate if promoted else serving, **found}
 
     def _gold(self, folder: Path, line: Line) -> Outputs:
         least = self._config.gold_min_rankings
@@ -183,19 +175,29 @@ class Turn:
         return {"model": str(model), "rankings": count}
 
     def _improve(self, folder: Path, line: Line) -> Outputs:
+        version = self._serving  # not what was decided, if an operator has gone back since
+        value_model = self._before.value_model
+        if version == self._done["decide"].outputs["candidate_version"]:
+            value_model = str(self._candidates[0])
         config = self._ppo.model_copy(
             update={
                 "model": self._before.policy,
-                "value_model": self._value_model,
+                "value_model": value_model,
                 "run": self._ppo.run.model_copy(update={"folder": folder.parent, "name": folder.name}),
             }
         )
-        guards = Guards(self._config.guards, PpoLine(line), self._gold_scores())
+        guards = Guards(self._config.guards, PpoLine(line), folder / READINGS, self._gold_scores())
         result = run_ppo(config, guards)
-        if result.state == "stopped" and not guards.alarms:
+        if result.by_signal:
             raise KeyboardInterrupt
         alarms = [{"name": a.name, "step": a.step, "message": a.message} for a in guards.alarms]
-        return {"policy": str(result.checkpoint / POLICY), "steps": result.step, "alarms": alarms}
+        return {
+            "policy": str(result.checkpoint / POLICY),
+            "value_model": value_model,
+            "reward_version": version,
+            "steps": result.step,
+            "alarms": alarms,
+        }
 
     def _measure(self, folder: Path, line: Line) -> Outputs:
         line.say("answering held-out prompts")
@@ -223,17 +225,17 @@ class Turn:
 
     def _finish(self) -> Standing:
         """Writes the turn into the history: from then on it is done."""
-        improved, decided = self._done["improve"].outputs, self._done["decide"].outputs
+        improved = self._done["improve"].outputs
         standing = Standing(
             self._number,
             improved["policy"],
-            self._value_model,
-            self._done["wait"].outputs["rankings"],
+            improved["value_model"],
+            self._done["snapshot"].outputs["rankings"],
             self._done["measure"].digest,
         )
         more = {
-            "reward_version": decided["version"],
-            "promoted": decided["promoted"],
+            "reward_version": improved["reward_version"],
+            "promoted": self._done["decide"].outputs["promoted"],
             "finished_at": time.time(),
             "states": {name: dict(stage.outputs) for name, stage in self._done.items()},
             "seconds": {name: stage.seconds for name, stage in self._done.items()},
@@ -252,25 +254,13 @@ class Turn:
 
     def _fit(self, output: Path, data: Path) -> RewardModelConfig:
         """Returns the run of a reward model of this turn."""
-        return self._like_rollouts(self._reward_model).model_copy(
+        return like_rollouts(self._reward_model, self._config, self._ppo).model_copy(
             update={
                 "model": self._config.model,
                 "output": output,
                 "data": (data,),
                 "evaluation_data": (self._taken.held_out,),
                 "seed": self._reward_model.seed + self._number - 1,
-            }
-        )
-
-    def _like_rollouts(self, config: RewardModelConfig) -> RewardModelConfig:
-        """Returns the run with scores normalised on answers of the reference, sampled as in PPO."""
-        if config.normalise_with:
-            return config
-        return config.model_copy(
-            update={
-                "normalise_with": self._config.prompts,
-                "temperature": self._ppo.temperature,
-                "max_new_tokens": self._ppo.rollout.max_new_tokens,
             }
         )
 
@@ -287,8 +277,10 @@ class Turn:
         return collecting.Snapshot.inside(stage.folder, stage.outputs["manifests"])
 
     @property
-    def _value_model(self) -> str:
-        """Returns the reward model from which the value model starts: the newest that was promoted."""
-        if self._done["decide"].outputs["promoted"]:
-            return str(self._done["candidate"].outputs["models"][0])
-        return self._before.value_model
+    def _candidates(self) -> list[Path]:
+        """Returns the folders of the members of this turn's candidate."""
+        return [Path(model) for model in self._done["candidate"].outputs["models"]]
+
+    @property
+    def _serving(self) -> str:
+        return self._models.models().serving.reward_version

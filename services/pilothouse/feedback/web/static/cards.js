@@ -36,8 +36,9 @@ function drawChips(order, given, count) {
   const focused = document.activeElement?.closest?.(".chip, .tie")?.dataset;
   orderList.replaceChildren(...order.places.map((place, at) => {
     const item = document.createElement("li");
-    if (at > 0) item.append(tieButton(order, at));
     item.append(chip(place, `Answer ${place + 1}, ${ordinal(given[place])}. Arrow keys move it, Enter takes it out.`));
+    // The sign stays with the number before it: it may end a line, and begins none.
+    if (at + 1 < order.places.length) item.append(tieButton(order, at + 1));
     return item;
   }));
   const rest = Array.from({ length: count }, (_, place) => place).filter((place) => given[place] === null);

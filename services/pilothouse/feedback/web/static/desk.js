@@ -7,22 +7,24 @@ const LEASE_PART = 3; // renewed when a third of it has passed
 const IDLE_MS = 600_000; // a page that nobody touches for so long lets its lease run out
 
 export class Desk {
-  // `work` draws tasks and knows what was said: fill(task), read() → state, write(state).
+  // `work` draws tasks and knows what was said: fill(task), read() → state, write(state), focus(); `undoKey` is a name.
   constructor(form, work) {
     this.form = form;
     this.work = work;
     this.token = form.elements.token.value;
-    this.saved = null; // what may be taken back
+    this.queue = form.dataset.queue;
     this.busy = false;
     this.undoing = false; // asked for while something else was under way
     this.closed = false; // this page's login is over: what is to be sent waits for the next page
     form.noValidate = true;
-    this.#begin(form.elements.assignment.value, Number(form.dataset.lease));
+    if (!form.hidden) this.#begin(form.elements.assignment.value, Number(form.dataset.lease));
     this.#watch();
     drafts.sweep();
+    const saved = drafts.loadSaved(this.queue);
+    if (saved && !this.busy) this.#offerUndo("The last one is saved.", (saved.until - Date.now()) / 1000);
   }
 
-  // Keeps the draft; to be called after every change.
+  // Keeps the draft; to be called after every change, and then only: another tab's draft may be newer.
   keep() {
     if (!this.busy && !this.form.hidden) drafts.store(this.#draft());
   }
@@ -35,21 +37,24 @@ export class Desk {
     await this.#send(body);
   }
 
-  // Takes back what was saved last, if there is still time.
+  // Takes back what was saved last to this queue, in whatever tab, if there is still time.
   async undo() {
     this.undoing = this.busy;
-    if (this.busy || !this.saved || Date.now() > this.saved.until) return;
+    if (this.busy) return;
+    const saved = drafts.loadSaved(this.queue);
+    if (!saved) return say("There is nothing to take back.");
     this.#setBusy(true);
-    const { id, draft } = this.saved;
     try {
-      const { task, today, total } = await post("/api/undo", { name: id }, this.token);
-      this.saved = null;
+      const { task, today, total } = await post("/api/undo", { name: saved.id }, this.token);
+      drafts.forgetSaved(this.queue);
       hush();
       this.#count(today, total);
-      drafts.store({ ...draft, assignment: task.assignment, id: drafts.newId(), pending: null });
+      drafts.store({ ...saved.draft, assignment: task.assignment, id: drafts.newId(), pending: null });
       this.#show(task);
     } catch (error) {
-      this.#complain(error, "It is still saved; undo did not work.");
+      const never = error.status === 404 || error.status === 409; // gone already, or too late
+      if (never) drafts.forgetSaved(this.queue);
+      this.#complain(error, never ? error.message : "It is still saved; undo did not work.");
     } finally {
       this.#setBusy(false);
     }
@@ -58,12 +63,17 @@ export class Desk {
   #begin(assignment, leaseSeconds) {
     this.assignment = assignment;
     this.started = performance.now();
+    this.id = drafts.newId();
+    this.before = 0; // time spent before this page was loaded
     const draft = drafts.load(assignment);
-    this.id = draft?.id ?? drafts.newId();
-    this.before = draft?.seconds ?? 0; // time spent before this page was loaded
-    if (draft) this.work.write(draft.state);
+    if (draft) this.#take(draft);
     this.#keepLease(leaseSeconds);
     if (draft?.pending) this.#send(draft.pending);
+  }
+
+  #take(draft) {
+    [this.id, this.before, this.started] = [draft.id, draft.seconds, performance.now()];
+    this.work.write(draft.state);
   }
 
   #draft() {
@@ -80,11 +90,11 @@ export class Desk {
       const onWait = () => say("Saving … trying again. Nothing is lost.", { seconds: 0 });
       const reply = await postUntilAnswered("/api/submit", body, this.token, onWait);
       const draft = { ...this.#draft(), pending: null };
-      this.saved = { id: body.id, draft, until: Date.now() + 1000 * reply.undo_seconds };
+      drafts.storeSaved(this.queue, { id: body.id, draft, until: Date.now() + 1000 * reply.undo_seconds });
       drafts.forget(this.assignment);
       this.#count(reply.today, reply.total);
       const text = body.reason === undefined ? "Saved" : "Skipped";
-      if (reply.undo_seconds > 0) say(text, { act: () => this.undo(), label: "Undo (U)", seconds: Math.min(reply.undo_seconds, 12) });
+      if (reply.undo_seconds > 0) this.#offerUndo(text, reply.undo_seconds);
       else say(text);
       await this.#next();
     } catch (error) {
@@ -92,6 +102,10 @@ export class Desk {
     } finally {
       this.#setBusy(false);
     }
+  }
+
+  #offerUndo(text, seconds) {
+    say(text, { act: () => this.undo(), label: `Undo (${this.work.undoKey})`, seconds: Math.min(seconds, 12) });
   }
 
   // The server has said no for good: to the text, to this login, or because the task is somebody else's by now.
@@ -108,14 +122,15 @@ export class Desk {
 
   #complain(error, text) {
     this.closed ||= error.status === 401 || error.status === 403;
-    if (error.status === 401) say("You are logged out. Your draft is kept.", { href: "/login", label: "Log in", seconds: 0 });
+    if (error.status === 401) say("You are logged out. Your draft is kept.", { href: `/login?next=${encodeURIComponent(location.pathname)}`, label: "Log in", seconds: 0 });
     else if (error.status === 403) say("This page has expired. Your draft is kept.", { href: location.pathname, label: "Reload", seconds: 0 });
     else say(text, { seconds: 12 });
   }
 
   async #next() {
     const onWait = () => say("Saved. Waiting for the server …", { seconds: 0 });
-    const { task, nothing } = await postUntilAnswered("/api/next", { name: this.form.dataset.queue }, this.token, onWait);
+    const { task, nothing, today, total } = await postUntilAnswered("/api/next", { name: this.queue }, this.token, onWait);
+    this.#count(today, total);
     if (task) this.#show(task);
     else this.#finish(nothing);
   }
@@ -127,14 +142,16 @@ export class Desk {
     this.work.fill(task);
     this.#begin(task.assignment, task.lease_seconds);
     scrollTo(0, 0);
-    document.querySelector("#main").focus({ preventScroll: true });
+    this.work.focus();
   }
 
   #finish(nothing) {
     clearTimeout(this.leaseTimer);
     this.form.hidden = true;
-    document.querySelector("#nothing").textContent = nothing.charAt(0).toUpperCase() + nothing.slice(1);
     const done = document.querySelector("#done");
+    done.classList.toggle("all", nothing.done);
+    done.querySelector("h1").textContent = nothing.title;
+    document.querySelector("#nothing").textContent = nothing.text;
     done.hidden = false;
     done.querySelector("h1").focus();
   }
@@ -175,7 +192,8 @@ export class Desk {
     for (const name of ["keydown", "pointerdown", "pointermove", "scroll"]) {
       addEventListener(name, () => (this.touched = Date.now()), { passive: true });
     }
-    addEventListener("pagehide", () => this.keep());
-    document.addEventListener("visibilitychange", () => this.keep());
+    drafts.follow((draft) => {
+      if (draft.assignment === this.assignment && !this.busy && !this.form.hidden) this.#take(draft);
+    });
   }
 }

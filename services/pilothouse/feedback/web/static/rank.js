@@ -2,8 +2,8 @@
 import { cards, draw, fillAnswers } from "./cards.js";
 import { Desk } from "./desk.js";
 import { watchDrags } from "./drag.js";
-import { EMPTY, move, put, ranks, toggleTie } from "./order.js";
-import { digit, fillTask, isEditing, openComment, readComment, skipKey, watchSkip, writeComment } from "./task.js";
+import { EMPTY, move, put, ranks, remove, toggleTie } from "./order.js";
+import { digit, fillTask, isEditing, isPlain, openComment, readComment, skipKey, watchSkip, writeComment } from "./task.js";
 
 const form = document.querySelector("#task");
 const ask = document.querySelector("#ask");
@@ -29,14 +29,16 @@ const work = {
   },
   read: () => ({ order, unsafe, corrections: corrections(), comment: readComment() }),
   write(state) {
-    [order, unsafe] = [state.order, state.unsafe];
+    [order, unsafe, past, armed] = [state.order, state.unsafe, [], ""];
     writeComment(state.comment);
-    for (const { place, text } of state.corrections) {
-      better(cards()[place]).value = text;
-      cards()[place].querySelector(".correction").open = true;
+    for (const [place, card] of cards().entries()) {
+      better(card).value = state.corrections.find((each) => each.place === place)?.text ?? "";
+      card.querySelector(".correction").open = better(card).value !== "";
     }
     refresh();
   },
+  focus: () => main.focus({ preventScroll: true }),
+  undoKey: "U",
 };
 
 function corrections() {
@@ -53,10 +55,12 @@ function change(nextOrder, nextUnsafe = unsafe) {
   desk.keep();
 }
 
+// Takes back the last step; of an order that was restored, whose steps nobody knows, the last rank.
 function stepBack() {
   if (desk.busy) return;
   if (armed) return arm("");
-  const before = past.pop();
+  const last = order.places.at(-1);
+  const before = past.pop() ?? (last === undefined ? null : { order: remove(order, last), unsafe });
   if (!before) return desk.undo();
   ({ order, unsafe } = before);
   refresh();
@@ -122,7 +126,8 @@ function save() {
 const letters = { "=": tie, f: () => arm("f"), e: () => arm("e"), c: openComment, u: () => desk.undo() };
 
 function onKey(event) {
-  if (event.isComposing || form.hidden) return event.key === "u" && form.hidden ? desk.undo() : undefined;
+  if (event.isComposing) return;
+  if (form.hidden) return isPlain(event, "u") ? taken(event, letters.u) : undefined;
   const editing = isEditing(event.target);
   const command = event.ctrlKey || event.metaKey;
   if (command && event.key === "Enter") return taken(event, save);
@@ -179,15 +184,13 @@ function onToggle(event) {
   if (card && event.target.open && better(card).value === "") better(card).value = original(card);
 }
 
-const desk = form ? new Desk(form, work) : null;
-if (desk) {
-  refresh();
-  document.addEventListener("keydown", onKey);
-  form.addEventListener("click", onClick);
-  form.addEventListener("mousedown", keepFocus);
-  form.addEventListener("input", onInput);
-  form.addEventListener("toggle", onToggle, { capture: true });
-  form.addEventListener("submit", (event) => taken(event, save));
-  watchSkip((reason) => desk.save({ reason, comment: readComment() }));
-  watchDrags(document.querySelector(".strip"), document.querySelector("#order"), (place, at) => change(move(order, place, at)));
-}
+const desk = new Desk(form, work);
+refresh();
+document.addEventListener("keydown", onKey);
+form.addEventListener("click", onClick);
+form.addEventListener("mousedown", keepFocus);
+form.addEventListener("input", onInput);
+form.addEventListener("toggle", onToggle, { capture: true });
+form.addEventListener("submit", (event) => taken(event, save));
+watchSkip((reason) => desk.save({ reason, comment: readComment() }));
+watchDrags(document.querySelector(".strip"), document.querySelector("#order"), (place, at) => change(move(order, place, at)));

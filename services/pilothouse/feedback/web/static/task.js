@@ -39,6 +39,11 @@ export function openComment() {
 
 export const isEditing = (element) => element.matches("textarea, select, input:not([type=checkbox])");
 
+// Whether a letter was pressed alone: with Ctrl and the like it is the browser's.
+export function isPlain(event, letter) {
+  return event.key.toLowerCase() === letter && !event.ctrlKey && !event.metaKey && !event.altKey;
+}
+
 // Keys of the menu of reasons: Esc opens and closes it, a number chooses. Returns whether it took the key.
 export function skipKey(event) {
   if (event.key === "Escape") {

@@ -1,6 +1,6 @@
 // The page on which people write answers.
 import { Desk } from "./desk.js";
-import { fillTask, isEditing, readComment, skipKey, watchSkip, writeComment } from "./task.js";
+import { fillTask, isEditing, isPlain, readComment, skipKey, watchSkip, writeComment } from "./task.js";
 
 const form = document.querySelector("#task");
 const text = document.querySelector("#text");
@@ -16,6 +16,8 @@ const work = {
     text.value = state.text;
     writeComment(state.comment);
   },
+  focus: () => text.focus({ preventScroll: true }),
+  undoKey: "Ctrl Z",
 };
 
 function save() {
@@ -27,22 +29,28 @@ function save() {
 function onKey(event) {
   if (event.isComposing) return;
   const editing = isEditing(event.target);
-  if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && !form.hidden) {
-    event.preventDefault();
-    save();
-  } else if (event.key === "Escape" || !editing) {
-    if (!event.ctrlKey && !event.metaKey && !event.altKey && skipKey(event)) event.preventDefault();
-    else if (event.key.toLowerCase() === "u" && !editing) desk.undo();
-  }
+  const command = event.ctrlKey || event.metaKey;
+  if (takesBack(event, command, editing)) return taken(event, () => desk.undo());
+  if (form.hidden) return;
+  if (command && event.key === "Enter") return taken(event, save);
+  if ((event.key === "Escape" || !editing) && !command && !event.altKey && skipKey(event)) event.preventDefault();
 }
 
-const desk = form ? new Desk(form, work) : null;
-if (desk) {
-  document.addEventListener("keydown", onKey);
-  form.addEventListener("input", () => desk.keep());
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    save();
-  });
-  watchSkip((reason) => desk.save({ reason, comment: readComment() }));
+// In an empty text there is nothing else to undo than what was saved last.
+function takesBack(event, command, editing) {
+  if (isPlain(event, "u")) return !editing;
+  const undo = command && !event.shiftKey && event.key.toLowerCase() === "z";
+  return undo && (!editing || (event.target === text && text.value === ""));
 }
+
+function taken(event, act) {
+  event.preventDefault();
+  act();
+}
+
+const desk = new Desk(form, work);
+if (!form.hidden) work.focus();
+document.addEventListener("keydown", onKey);
+form.addEventListener("input", () => desk.keep());
+form.addEventListener("submit", (event) => taken(event, save));
+watchSkip((reason) => desk.save({ reason, comment: readComment() }));

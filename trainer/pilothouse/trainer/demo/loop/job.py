@@ -185,6 +185,7 @@ class LoopJob:
             "reward.tokenizer": policy,
             "reward.models_folder": str(models),
             "reward.batching.across_requests": False,
+            "reward.shadow.percent": 20,
             "feedback.database": f"sqlite:///{self._folder / 'feedback.db'}",
         }
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]

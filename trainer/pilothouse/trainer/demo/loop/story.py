@@ -103,8 +103,8 @@ def summarise(results: LoopResults, seed: int) -> LoopSummary:
             "labels": row["rankings"],
             "promoted": row["promoted"],
             "reward_version": row["reward_version"],
-            "candidate_accuracy": row["states"]["compare"]["candidate_accuracy"],
-            "serving_accuracy": row["states"]["compare"]["serving_accuracy"],
+            "candidate_accuracy": row["states"]["decide"]["candidate_accuracy"],
+            "serving_accuracy": row["states"]["decide"]["serving_accuracy"],
             "alarms": row["states"]["improve"]["alarms"],
             "independent": asdict(evaluation.interval("independent")),
             "independent_gain": asdict(
