@@ -139,7 +139,7 @@ def _explain(schema: type[BaseModel], section: str, problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
     where = ".".join([section, *path])
     if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg']}"
+        return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
     known = _keys(schema, path[:-1])
     close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     if close:

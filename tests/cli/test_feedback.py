@@ -55,7 +55,9 @@ def test_answers_are_sampled_ranked_measured_and_exported(run: Run, stack: Path,
     assert run(*arguments, *heat, "--json").json == {"prompts": 4, "tasks": 4, "added": 0}
     with FeedbackClient(find("feedback", None, stack, [])) as feedback:
         listed = list(feedback.open_tasks("films"))
-        assert {answer.source.temperature for task in listed for answer in task.answers} == {0.7, 1.3}  # type: ignore[union-attr]
+        sources = [answer.source for task in listed for answer in task.answers]  # type: ignore[union-attr]
+        assert {source.temperature for source in sources} == {0.7, 1.3}
+        assert all(source.model.startswith("tiny@") for source in sources)
         for name in ("Ada", "Bob"):
             rater = feedback.add_rater(name)
             for number in range(4):
@@ -94,3 +96,83 @@ def test_mistakes_are_told_in_one_line(run: Run, stack: Path, tmp_path: Path) ->
     empty.write_text("")
     assert run("feedback", "sample", "films", empty, "--config", stack).status == Exit.USAGE
     assert run("feedback", "import", "nowhere", empty, "--config", stack).status != 0
+
+
+def test_tasks_come_from_a_file_and_are_listed_with_the_ids_that_a_veto_takes(
+    run: Run, stack: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "tasks.jsonl"
+    rows = [
+        {"prompt": "to rank", "responses": ["a", [{"role": "assistant", "content": "b"}]], "priority": 2},
+        {"id": "gold", "prompt": "to check", "responses": ["a", "b"], "gold_ranks": [1, 2]},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    assert run("feedback", "queue", "given", "--config", stack).status == 0
+    assert run("feedback", "add", "given", file, "--config", stack, "--json").json == {"rows": 3, "added": 2}
+    assert run("feedback", "add", "given", file, "--config", stack, "--json").json == {"rows": 3, "added": 0}
+    [queue] = [
+        found
+        for found in run("feedback", "queues", "--config", stack, "--json").json
+        if found["settings"]["name"] == "given"
+    ]
+    assert (queue["open_tasks"], queue["gold_tasks"]) == (1, 1)
+    [task] = run("feedback", "tasks", "given", "--config", stack, "--json").json
+    answer = task["answers"][0]["id"]
+    assert answer in run("feedback", "tasks", "given", "--task", task["id"], "--config", stack).out
+    vetoed = run("feedback", "veto", "--answer", answer, "--config", stack)
+    assert f"answer {answer}: vetoed" in vetoed.err
+    lifted = run("feedback", "flag", "--prompt-of", task["id"], "--lift", "--config", stack)
+    assert f"prompt of task {task['id']}: flag lifted" in lifted.err
+
+
+def test_prompts_alone_fill_a_queue_of_demonstrations(run: Run, stack: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": [{"role": "user", "content": "Say something kind."}]}) + "\n")
+    assert run("feedback", "queue", "write", "--kind", "demonstration", "--config", stack).status == 0
+    assert run("feedback", "add", "write", file, "--config", stack, "--json").json["added"] == 1
+    [task] = run("feedback", "tasks", "write", "--config", stack, "--json").json
+    assert task["prompt"] == [["user", "Say something kind."]]
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"prompt": [{"rol": "user", "content": "x"}]}, "line 1: 'prompt' must be a text, or messages"),
+        ({"prompt": ["x"]}, "line 1: 'prompt' must be"),
+        ({"prompt": "p", "responses": [1, 2]}, "line 1: 'responses' must be"),
+        ({"prompt": "p", "responses": ["a", "b"], "gold_ranks": "12"}, "line 1: 'gold_ranks' must be"),
+        ({"prompt": "p", "priority": True}, "line 1: 'priority' must be"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(
+    run: Run, stack: Path, tmp_path: Path, row: dict[str, object], complaint: str
+) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    assert complaint in run("feedback", "add", "films", file, "--config", stack).err
+    if "responses" not in row and "priority" not in row:
+        assert complaint in run("feedback", "sample", "films", file, "--config", stack).err
+
+
+def test_a_queue_that_is_not_there_is_named_with_those_that_are(
+    run: Run, stack: Path, tmp_path: Path
+) -> None:
+    assert run("feedback", "queue", "there", "--config", stack).status == 0
+    for command in (["export", tmp_path / "out"], ["quality"], ["raters"]):
+        ran = run("feedback", *command, "--queue", "nope", "--config", stack)
+        assert ran.status != Exit.OK
+        assert "there is no queue 'nope'; queues: " in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_service_that_the_stack_lacks_is_named_with_those_that_run(run: Run, stack: Path) -> None:
+    ran = run("score", "the film", "was good", "--config", stack)
+    assert "runs policy, feedback and no reward; add 'reward' to local.services" in ran.err
+
+
+def test_a_prompt_that_is_too_long_is_named_with_its_line(run: Run, stack: Path, tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "a film" * n}) + "\n" for n in [*[1] * 17, 100]))
+    assert run("feedback", "queue", "films", "--config", stack).status == 0
+    ran = run("feedback", "sample", "films", file, "-n", 2, "--max-new-tokens", 2, "--config", stack)
+    assert f"{file}, line 18: the prompt has" in ran.err

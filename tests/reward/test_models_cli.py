@@ -45,7 +45,11 @@ async def test_a_model_is_staged_promoted_and_taken_back_by_commands(
             assert status == 0
             assert version in out
             assert (await run("promote", version, "--serving", "other"))[0] == Exit.FAILED
-            assert (await run("promote", version, "--serving", rules)) == (0, f"serving: {version}\n")
+            assert (await run("promote", version[:5], "--serving", rules))[0] == Exit.FAILED
+            assert (await run("promote", version[:8], "--serving", rules[:12])) == (
+                0,
+                f"serving: {version}\n",
+            )
             status, out = await run("models")
             assert status == 0
             assert "a b" in out

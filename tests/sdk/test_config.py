@@ -1,10 +1,11 @@
 import tomllib
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pilothouse import config
 from pilothouse.errors import ConfigError
@@ -28,6 +29,16 @@ class Policy(config.Config):
     budget: float | None = 50.0
 
 
+class Checked(config.Config):
+    number: int = 0
+
+    @model_validator(mode="after")
+    def _even(self) -> Self:
+        if self.number % 2:
+            raise ValueError("give an even number")
+        return self
+
+
 def load(tmp_path: Path, toml: str = "", *overrides: str, **environment: str) -> Policy:
     file = tmp_path / "pilothouse.toml"
     file.write_text(toml)
@@ -47,6 +58,11 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
     )
     assert found.limits == Limits(max_running=4, wait_seconds=3)
     assert found.model == "file"
+
+
+def test_what_a_setting_says_of_itself_is_told_without_the_checkers_words() -> None:
+    with pytest.raises(ConfigError, match=r"^checked: give an even number$"):
+        config.parse(Checked, {"number": 3}, section="checked")
 
 
 def test_an_optional_setting_is_turned_off_by_none(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from tests.trainer.loop.conftest import Cluster, Watcher
 from typer.testing import CliRunner
 
@@ -28,8 +29,18 @@ from pilothouse.trainer.ensemble import train_ensemble
 from pilothouse.trainer.lineage import trace
 from pilothouse.trainer.lineage_command import lineage
 from pilothouse.trainer.lineage_ledger import experience
-from pilothouse.trainer.lineage_nodes import BaseModel, Ensemble, Missing, Ppo, RewardModel, Seen, Sft
+from pilothouse.trainer.lineage_nodes import (
+    BaseModel,
+    Ensemble,
+    Missing,
+    Ppo,
+    RewardModel,
+    Seen,
+    Sft,
+    Untrained,
+)
 from pilothouse.trainer.lineage_scorers import COMBINATIONS
+from pilothouse.trainer.lineage_tree import tree
 from pilothouse.trainer.ppo_run import prepared
 from pilothouse.trainer.reward_model import train_reward_model
 from pilothouse.trainer.run_config import PpoRunConfig
@@ -366,9 +377,11 @@ def test_a_reward_model_that_stands_alone_tells_what_its_card_says(made: Path, t
 
 def test_rules_are_no_missing_model(tmp_path: Path) -> None:
     run = _newest(_ppo(tmp_path, "ppo", Path("tiny"), None, "rules:abc", "d1"))
-    assert run.rewards[0].model == Missing(
-        folder="", why="scored by version rules:abc; this is no trained model"
-    )
+    assert run.rewards[0].model == Untrained(version="rules:abc")
+    console = Console(width=200, record=True)
+    console.print(tree(run))
+    told = console.export_text()
+    assert "a rule or program, no trained model rules:abc" in told
     assert run.value_model is None
 
 

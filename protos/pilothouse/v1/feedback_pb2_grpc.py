@@ -285,7 +285,8 @@ class FeedbackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Import(self, request_iterator, context):
-        """Takes records of other tools or of an export; all of them or none.
+        """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+        passed over; a rater who has said something else of a task is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

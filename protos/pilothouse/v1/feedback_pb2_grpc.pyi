@@ -84,7 +84,9 @@ class FeedbackServiceStub:
     Gold tasks are left out.
     """
     Import: _grpc.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]
-    """Takes records of other tools or of an export; all of them or none."""
+    """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+    passed over; a rater who has said something else of a task is refused.
+    """
 
 @_typing.type_check_only
 class FeedbackServiceAsyncStub(FeedbackServiceStub):
@@ -142,7 +144,9 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     Gold tasks are left out.
     """
     Import: _aio.StreamUnaryMultiCallable[_feedback_pb2.ImportRequest, _feedback_pb2.ImportResponse]  # type: ignore[assignment]
-    """Takes records of other tools or of an export; all of them or none."""
+    """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+    passed over; a rater who has said something else of a task is refused.
+    """
 
 class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Collects people's judgements of answers and hands them to training.
@@ -317,6 +321,8 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_feedback_pb2.ImportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.ImportResponse, _abc.Awaitable[_feedback_pb2.ImportResponse]]:
-        """Takes records of other tools or of an export; all of them or none."""
+        """Takes rankings of other tools or of an export into a queue; all of them or none. What the queue has already is
+        passed over; a rater who has said something else of a task is refused.
+        """
 
 def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,7 +13,12 @@ from pilothouse.client import EnsembleCombination, LoadedRewardModel, RewardMode
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="The candidate's version.")]
+_PREFIX = 6  # least characters of a version that stand for it
+
+Version = Annotated[
+    str,
+    typer.Argument(metavar="VERSION", help="The candidate's version, or its first 6 characters or more."),
+]
 Serving = Annotated[
     str,
     typer.Option("--serving", metavar="VERSION", help="Version that must be serving; else nothing is done."),
@@ -111,7 +116,10 @@ def promote(
 ) -> None:
     """Lets the candidate serve; no request is dropped."""
     with _connect(target, timeout, config, overrides) as client:
-        _show(client.promote(version, expected_serving_version=serving), "serving", json)
+        known = client.models()
+        candidate = _whole(version, known.candidate)
+        before = _whole(serving, known.serving)
+        _show(client.promote(candidate, expected_serving_version=before), "serving", json)
 
 
 @app.command("rollback")
@@ -146,6 +154,13 @@ def _connect(
 ) -> RewardModelsClient:
     address = find("reward", target, config, overrides or [], server="reward-models")
     return RewardModelsClient(address, timeout_seconds=timeout)
+
+
+def _whole(version: str, known: LoadedRewardModel | None) -> str:
+    """Returns the version that is known where what was given is its beginning, else what was given."""
+    if known is not None and len(version) >= _PREFIX and known.reward_version.startswith(version):
+        return known.reward_version
+    return version
 
 
 def _show(model: LoadedRewardModel, state: str, json: bool) -> None:

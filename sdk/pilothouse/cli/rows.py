@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pilothouse.errors import InvalidDataError
+from pilothouse.client.policy_codec import chat_message
+from pilothouse.client.types import Chat
+from pilothouse.errors import InvalidDataError, InvalidRequestError
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,3 +47,21 @@ def text_of(row: dict[str, Any], place: str, *names: str) -> str:
                 raise InvalidDataError(f"{place}: '{name}' must be text")
             return str(row[name])
     raise InvalidDataError(f"{place}: no column '{names[0]}'; it has {', '.join(sorted(row)) or 'none'}")
+
+
+def prompt_of(row: dict[str, Any], place: str) -> str | Chat:
+    """Returns the column ``prompt``: a text, or chat messages.
+
+    Raises:
+        InvalidDataError: It is missing or is neither.
+    """
+    value = row.get("prompt")
+    if not isinstance(value, list):
+        return text_of(row, place, "prompt")
+    try:
+        found = [chat_message(message) for message in value]
+    except (InvalidRequestError, TypeError, ValueError) as error:
+        raise InvalidDataError(
+            f"{place}: 'prompt' must be a text, or messages with 'role' and 'content' ({error})"
+        ) from None
+    return [(message.role, message.content) for message in found]

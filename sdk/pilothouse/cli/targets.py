@@ -7,7 +7,7 @@ from typing import Any
 from pilothouse.errors import UnavailableError
 from pilothouse.local.child import reachable
 from pilothouse.local.services import SERVERS
-from pilothouse.local.state import read_state
+from pilothouse.local.state import StackState, read_state
 from pilothouse.local.supervisor import state_folder
 from pilothouse.sections import check_names, load_section
 
@@ -41,6 +41,16 @@ def find(
     if section is not None and (settings := getattr(section, SERVERS[name][server or name])).port:
         return f"{reachable(settings.host)}:{settings.port}"
     raise UnavailableError(
-        f"no {name} service is known: no stack is running in {folder}; start one with `pilothouse up`, "
-        "or give its address with --target HOST:PORT"
+        f"no {name} service is known: {_missing(name, state, folder)}, or give its address with --target "
+        "HOST:PORT"
+    )
+
+
+def _missing(name: str, state: StackState | None, folder: Path) -> str:
+    if state is None or not state.is_alive:
+        return f"no stack is running in {folder}; start one with `pilothouse up`"
+    running = ", ".join(service.name for service in state.services) or "no service yet"
+    return (
+        f"the stack in {folder} runs {running} and no {name}; add '{name}' to local.services and call "
+        "`pilothouse down` and `pilothouse up`"
     )

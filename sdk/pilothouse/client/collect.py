@@ -1,13 +1,16 @@
 """Tasks to rank: the answers of several policies to the same prompts."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
 from pilothouse.client.feedback_types import AnswerSource, FeedbackAnswer, FeedbackTask
 from pilothouse.client.policy import PolicyClient
+from pilothouse.client.policy_codec import chat_message
 from pilothouse.client.types import Chat, Completion, SamplingParams
 from pilothouse.errors import InvalidRequestError
 
@@ -15,6 +18,7 @@ MAX_ANSWERS = 9
 """Most answers of a task."""
 
 _PROMPTS_AT_ONCE = 16
+_NUMBERED = re.compile(r"prompt (\d+) (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,7 @@ def sample_tasks(
     queue: str,
     seed: int = 0,
     source: str = "",
+    places: Sequence[str] = (),
 ) -> Iterator[FeedbackTask]:
     """Yields one task for each prompt to which the policies gave at least two different answers.
 
@@ -49,9 +54,11 @@ def sample_tasks(
         queue: Where the tasks are for; the same answers may be asked about in several queues.
         seed: Of the samples.
         source: Where the prompts come from, for people.
+        places: Where each prompt stands, for messages; without them its number, from 1.
 
     Raises:
-        InvalidRequestError: The policies give fewer than 2 or more than 9 answers together.
+        InvalidRequestError: The policies give fewer than 2 or more than 9 answers together, or a message of
+            a conversation is none, or a policy refuses a prompt.
         UnavailableError: A policy cannot be reached.
     """
     total = sum(policy.n for policy in policies)
@@ -64,8 +71,9 @@ def sample_tasks(
         turns = [_turn(times, prompt) for prompt in part]
         answers: list[list[FeedbackAnswer]] = [[] for _ in part]
         for place, policy in enumerate(policies):
-            for row, found in enumerate(_answers(part, turns, policy, place, seed)):
-                answers[row] += found
+            with _located(places[start:] or [f"prompt {start + row + 1}" for row in range(len(part))]):
+                for row, found in enumerate(_answers(part, turns, policy, place, seed)):
+                    answers[row] += found
         for prompt, found in zip(part, answers, strict=True):
             different = {answer.text: answer for answer in reversed(found) if _can_be_ranked(answer.text)}
             if len(different) >= 2:
@@ -95,6 +103,18 @@ def _answers(
         row = completion.prompt_index
         answers[row].append(_answer(completion, policy, seeds[row]))
     return answers
+
+
+@contextmanager
+def _located(places: Sequence[str]) -> Iterator[None]:
+    """Names the place of a prompt that a policy refuses by its number in the request."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        found = _NUMBERED.match(str(error))
+        if found is None or int(found[1]) >= len(places):
+            raise
+        raise InvalidRequestError(f"{places[int(found[1])]}: the prompt {found[2]}") from None
 
 
 def _answer(completion: Completion, policy: AnsweringPolicy, seed: int) -> FeedbackAnswer:
@@ -135,4 +155,4 @@ def _plain(prompt: str | Chat) -> object:
     """Returns a prompt as one value, in whichever form its messages came."""
     if isinstance(prompt, str):
         return prompt
-    return [(turn["role"], turn["content"]) if not isinstance(turn, tuple) else turn for turn in prompt]
+    return [(message.role, message.content) for message in map(chat_message, prompt)]

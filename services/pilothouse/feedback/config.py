@@ -14,7 +14,8 @@ class PageConfig(Config):
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback also needs ``allow_insecure`` or an ``https`` address."""
     port: int = Field(default=0, ge=-1, le=65535)
-    """HTTP port of the page; 0 takes any free one, -1 serves none."""
+    """HTTP port of the page; 0 takes any free one, so that links of invitations end with the process, -1
+    serves none."""
     address: str = ""
     """What people type, for example ``https://rank.example.org``; empty for ``http://HOST:PORT``. With
     ``https`` (a proxy ends TLS), cookies are sent over TLS only."""

@@ -14,6 +14,7 @@ from pilothouse.feedback import metrics
 from pilothouse.feedback.codec import RATER_STATE_NUMBERS, name
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
+from pilothouse.feedback.formats.contents import in_part
 from pilothouse.feedback.formats.exporting import DataSet, export
 from pilothouse.feedback.formats.importing import read
 from pilothouse.feedback.formats.located import Limits
@@ -27,6 +28,7 @@ from pilothouse.feedback.records import DemonstrationRecord, RankingRecord
 from pilothouse.feedback.store import events, people, progress, reading
 from pilothouse.feedback.store.importing import add_rankings
 from pilothouse.feedback.store.people import Person
+from pilothouse.feedback.store.queues import get_queue
 from pilothouse.v1 import feedback_pb2 as pb
 from pilothouse.v1 import feedback_pb2_grpc
 
@@ -150,21 +152,34 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
 
 
 def _everything(session: Session, queue: str) -> tuple[list[RankingRecord], list[DemonstrationRecord]]:
+    if queue:
+        get_queue(session, queue)
     return list(reading.rankings(session, queue=queue)), list(reading.demonstrations(session, queue=queue))
 
 
 def _data_set(
     rankings: Sequence[RankingRecord], demonstrations: Sequence[DemonstrationRecord], options: ExportOptions
 ) -> DataSet:
-    """Measures the raters, weighs what they said by it, and exports it: all of one moment."""
+    """Measures the raters, weighs what they said by it, and exports it: all of one moment.
+
+    Raters are weighed by all that they said, the agreement is that of the part which is exported.
+    """
     report = measure([judgement(record) for record in rankings])
     trust = weights(report)
     return export(
         [replace(record, weight=trust[record.rater]) for record in rankings],
         [replace(record, weight=trust.get(record.rater, 1.0)) for record in demonstrations],
         options,
-        agreement=_agreement(report),
+        agreement=_agreement(_report_of_part(report, rankings, options)),
     )
+
+
+def _report_of_part(
+    report: QualityReport, rankings: Sequence[RankingRecord], options: ExportOptions
+) -> QualityReport:
+    if options.split is Split.ALL:
+        return report
+    return measure([judgement(record) for record in rankings if in_part(record.prompt, options)])
 
 
 def _rater(person: Person, measured: RaterQuality | None, skips: int) -> pb.RaterReport:

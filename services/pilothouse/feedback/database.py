@@ -44,6 +44,8 @@ class Database:
         try:
             parsed = make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
+            if not self.is_sqlite and parsed.get_backend_name() != "postgresql":
+                raise ArgumentError(f"it is of {parsed.get_backend_name()}")
             self._engine = _sqlite(parsed.database or "") if self.is_sqlite else _postgresql(url)
         except (ArgumentError, NoSuchModuleError) as error:
             raise ConfigError(

@@ -10,6 +10,7 @@ from pilothouse.feedback.database import Database
 from pilothouse.feedback.quality.judgements import Judgement, judgement
 from pilothouse.feedback.quality.report import QualityReport, measure
 from pilothouse.feedback.store import reading
+from pilothouse.feedback.store.queues import get_queue
 
 _FRESH_SECONDS = 20.0
 _FRESH_PER_SECOND_SPENT = 10.0
@@ -29,6 +30,7 @@ class Measures:
         """Returns what is measured over a queue, or over all, some seconds old at most.
 
         Raises:
+            NotFoundError: There is no such queue.
             UnavailableError: The database does not answer.
         """
         report, until = self._reports.get(queue, (None, 0.0))
@@ -43,6 +45,7 @@ class Measures:
         """Returns what is measured now, for whoever decides by it.
 
         Raises:
+            NotFoundError: There is no such queue.
             UnavailableError: The database does not answer.
         """
         started = perf_counter()
@@ -61,4 +64,6 @@ class Measures:
 
 
 def _judgements(session: Session, queue: str) -> list[Judgement]:
+    if queue:
+        get_queue(session, queue)
     return [judgement(record) for record in reading.rankings(session, queue=queue)]

@@ -47,6 +47,8 @@ class AnswerRecord:
     """Ranks below every other answer, and is never a demonstration."""
     flagged: bool = False
     """Marked by an admin."""
+    id: str = ""
+    """Empty where it is no stored answer of a task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,7 @@ def test_the_parts_are_disjoint_and_whole() -> None:
         return {json.loads(line)["prompt"] for line in written(records, options).splitlines()}
 
     train, held_out = asked(Split.TRAIN), asked(Split.HELD_OUT)
-    assert held_out == {prompt.text for prompt in prompts if split_of(prompt, 30) == "held_out"}
+    assert held_out == {prompt.text for prompt in prompts if split_of(prompt, 30) == "held-out"}
     assert not train & held_out
     assert train | held_out == asked(Split.ALL)
 
@@ -233,7 +233,7 @@ def test_the_card_tells_a_reader_what_is_in_it() -> None:
     exported = export(RECORDS, WRITTEN, options, agreement={"alpha|x": Estimate(0.61, 0.5, 0.7)})
     text = b"".join(exported.files[-1].chunks).decode()
     assert text.startswith("---\nlicense: unknown\n")
-    assert "- split: test\n    path: held_out.jsonl\n---" in text
+    assert "- split: test\n    path: held-out.jsonl\n---" in text
     assert "| 2 | rankings |" in text
     assert "| 1 | rankings left out because the right ranks were known before |" in text
     assert "| `ranks` | integers |" in text

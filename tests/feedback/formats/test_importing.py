@@ -68,7 +68,7 @@ def test_preferences_are_rankings_of_two_that_do_not_tell_the_better_by_its_plac
     one, other, chat = rankings(*records, format=Format.PREFERENCE)
     assert one.answers == other.answers
     assert (one.ranks, other.ranks) == ((1, 2), (2, 1))
-    assert one.task == other.task
+    assert one.content == other.content
     assert chat.prompt == PromptRecord(messages=(("user", USER["content"]),))
 
 
@@ -83,15 +83,24 @@ def test_an_implicit_prompt_is_what_both_begin_with() -> None:
     assert chat.prompt.messages == (("user", USER["content"]),)
 
 
-def test_rankings_without_a_name_stay_several_and_the_same_when_imported_again() -> None:
-    named = GOOD | {"rater": "ann"}
-    found = rankings(GOOD, named, GOOD)
-    assert [item.rater for item in found] == ["imported-1", "ann", "imported-2"]
-    assert len({item.id for item in found}) == 3
-    assert found == rankings(GOOD, named, GOOD)
+def test_rankings_without_a_name_stay_several_and_nameless() -> None:
+    found = rankings(GOOD, GOOD | {"rater": "ann"}, GOOD)
+    assert [item.rater for item in found] == ["", "ann", ""]
+    assert len({item.content for item in found}) == 1
+    assert [item.place for item in found] == ["line 1", "line 2", "line 3"]
 
 
-@pytest.mark.parametrize("name", ["task", "id"])
+def test_the_id_of_an_export_is_kept() -> None:
+    (item,) = rankings(GOOD | {"id": "said-1"})
+    assert item.record == "said-1"
+
+
+def test_a_text_and_that_text_as_the_users_message_are_one_task() -> None:
+    text, chat = rankings(GOOD, GOOD | {"prompt": [{"role": "user", "content": GOOD["prompt"]}]})
+    assert text.content == chat.content
+
+
+@pytest.mark.parametrize("name", ["task", "queue"])
 def test_columns_of_other_tools_are_passed_over(name: str) -> None:
     assert rankings(GOOD | {name: {"any": [1]}}) == rankings(GOOD)
 

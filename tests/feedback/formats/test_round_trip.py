@@ -121,8 +121,10 @@ def test_conversational_preferences_with_implicit_prompt_give_every_pair_back(
 
 @EXAMPLES
 @given(records=rankings())
-def test_importing_twice_gives_the_same_ids(records: list[RankingRecord]) -> None:
+def test_reading_twice_gives_the_same_rankings(records: list[RankingRecord]) -> None:
     expected(records, False)
     for format in (Format.RANKING, Format.LABEL_STUDIO, Format.ARGILLA):
         once, twice = (again(records, format, FileFormat.JSONL, False) for _ in range(2))
-        assert [(item.task, item.id) for item in once] == [(item.task, item.id) for item in twice]
+        assert [(item.content, item.record) for item in once] == [
+            (item.content, item.record) for item in twice
+        ]

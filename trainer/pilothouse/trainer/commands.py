@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cli.options import ConfigFile, Json, Overrides
-from pilothouse.cli.output import console, table, write_json
+from pilothouse.cli.output import console, notices, table, write_json
 from pilothouse.config import ConfigT, load
 from pilothouse.sections import check_names
 
@@ -71,11 +72,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge the policy that is being served on held-out prompts: section [evaluation]."""
-    from dataclasses import asdict
-
     from pilothouse.trainer.evaluate import INDEPENDENT_MEASURE
     from pilothouse.trainer.evaluate import evaluate as run_evaluation
     from pilothouse.trainer.evaluation_config import EvaluationConfig
+    from pilothouse.trainer.statistics import interval_to_json
 
     settings = _settings(EvaluationConfig, "evaluation", config, overrides)
     found = run_evaluation(settings)
@@ -83,7 +83,7 @@ def evaluate(
         found.write(out)
     names = {"reward": "score", INDEPENDENT_MEASURE: "independent", "kl_per_sequence": "kl"}
     names |= {"response_tokens": "tokens", "eos_share": "finished"}
-    told: dict[str, object] = {name: asdict(found.interval(field)) for name, field in names.items()}
+    told: dict[str, object] = {name: interval_to_json(found.interval(of)) for name, of in names.items()}
     _tell({"policy_version": found.version, "reward_version": found.reward_version, **told}, as_json)
 
 
@@ -158,5 +158,22 @@ def _tell(result: Mapping[str, object], as_json: bool) -> None:
         return
     shown = table("", "")
     for name, value in result.items():
-        shown.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+        shown.add_row(name, Text(_shown(value)))
     console().print(shown)
+    for name, count in result.items():
+        what = name.removesuffix("_left_out")
+        if what != name and count:
+            notices().print(Text(f"{count:.0f} {what} left out: longer than max_sequence_tokens"))
+
+
+def _shown(value: object) -> str:
+    """Returns a figure as people read it."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping) and {"mean", "low", "high", "count"} == value.keys():
+        mean, low, high = value["mean"], value["low"], value["high"]
+        ends = "no interval" if low is None else f"{low:.4g} to {high:.4g}"
+        return f"{mean:.4g} ({ends}; {value['count']} independent)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return ", ".join(map(_shown, value)) if isinstance(value, list | tuple) else str(value)

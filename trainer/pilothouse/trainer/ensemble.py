@@ -1,7 +1,7 @@
 """Several reward models from the same rankings, and what they say together. M members, K answers."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ from pilothouse.trainer.progress import Progress, silent
 from pilothouse.trainer.rankings import PairAccuracy, accuracy_to_json, pair_accuracy
 from pilothouse.trainer.reward_data import Rankings, RewardData, bootstrap, read_reward_data
 from pilothouse.trainer.reward_model import RewardModelResult, train_on
-from pilothouse.trainer.statistics import Interval, mean_interval, sums_interval
+from pilothouse.trainer.statistics import (
+    Interval,
+    interval_to_json,
+    intervals_to_json,
+    mean_interval,
+    sums_interval,
+)
 
 ENSEMBLE = "ensemble.json"
 """Name of the report in the run's folder."""
@@ -61,7 +67,7 @@ class EnsembleReport:
                 "mean_minus_std": accuracy_to_json(self.mean_minus_std),
             },
             "std_factor": self.std_factor,
-            "disagreement": asdict(self.disagreement),
+            "disagreement": intervals_to_json(self.disagreement),
         }
 
 
@@ -181,7 +187,7 @@ def _write(
             "model": f"member-{number}/model",
             "version": result.version,
             "seed": member_config(config, number).seed,
-            "accuracy": None if result.accuracy is None else asdict(result.accuracy.overall),
+            "accuracy": None if result.accuracy is None else interval_to_json(result.accuracy.overall),
         }
         for number, result in enumerate(results, start=1)
     ]

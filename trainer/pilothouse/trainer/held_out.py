@@ -1,7 +1,7 @@
 """What held-out rankings say of a reward model, as ``accuracy.json`` and its card tell it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pilothouse.tensors import Floats
@@ -11,6 +11,7 @@ from pilothouse.trainer.human_agreement import HumanAgreement, human_agreement
 from pilothouse.trainer.length_bias import LengthBias, length_bias
 from pilothouse.trainer.pairs import independent_units, make_pairs
 from pilothouse.trainer.rankings import PairAccuracy, accuracy_to_json, pair_accuracy
+from pilothouse.trainer.statistics import intervals_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class HeldOutReport:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``accuracy.json``; `accuracy_from_json` reads the accuracy from it."""
         return accuracy_to_json(self.accuracy) | {
-            "calibration": asdict(self.calibration),
-            "agreement": None if self.agreement is None else asdict(self.agreement),
-            "length": asdict(self.length),
+            "calibration": intervals_to_json(self.calibration),
+            "agreement": intervals_to_json(self.agreement),
+            "length": intervals_to_json(self.length),
         }
 
 

@@ -29,6 +29,7 @@ from pilothouse.trainer.lineage_nodes import (
     Scoring,
     Seen,
     Sft,
+    Untrained,
 )
 from pilothouse.trainer.lineage_places import Place, place_of
 from pilothouse.trainer.lineage_rewards import members, read_reward_model
@@ -167,13 +168,10 @@ class _Walk:
     def _scoring(self, version: str, place: Place, value: Path | None, depth: int) -> Scoring:
         found = find_scorer(version, _near(place, value), _std_factors(value))
         if found is None:
-            known = version.partition(":")[0] in ("rules", "python")
-            why = "this is no trained model" if known else "its files are not known here"
-            return Scoring(
-                version=version,
-                how="",
-                model=Missing(folder="", why=f"scored by version {version}; {why}"),
-            )
+            if version.partition(":")[0] in ("rules", "python"):
+                return Scoring(version=version, how="", model=Untrained(version=version))
+            why = f"scored by version {version}; its files are not known here"
+            return Scoring(version=version, how="", model=Missing(folder="", why=why))
         return Scoring(version=version, how=found.how, model=self._scorer(version, found, depth))
 
     def _scorer(self, version: str, found: Found, depth: int) -> Origin:

@@ -79,6 +79,15 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Untrained:
+    """A rule or a program that scores: no training is behind it."""
+
+    version: str
+    """As every score carries it."""
+    kind: Literal["untrained"] = "untrained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """Something that this lineage describes in full at an earlier place."""
 
@@ -131,7 +140,7 @@ class RewardModel:
     loss: str
     labels: Mapping[str, Any] | None
     """``rankings``, ``pairs``, ``prompts``, ``raters``, ``weight`` that it learned from, by its card."""
-    accuracy: Mapping[str, float] | None
+    accuracy: Mapping[str, float | None] | None
     """``mean``, ``low``, ``high`` of the share of held-out pairs in the people's order."""
     data: tuple[DataFile, ...]
     policy: "Origin"
@@ -219,4 +228,4 @@ class Ppo:
     kind: Literal["ppo"] = "ppo"
 
 
-Origin = Ppo | Sft | RewardModel | Ensemble | BaseModel | Missing | Seen
+Origin = Ppo | Sft | RewardModel | Ensemble | BaseModel | Untrained | Missing | Seen

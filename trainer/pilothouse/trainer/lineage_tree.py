@@ -18,6 +18,7 @@ from pilothouse.trainer.lineage_nodes import (
     Seen,
     Sft,
     Snapshot,
+    Untrained,
 )
 
 _SHORT = 12  # digits of a digest
@@ -47,6 +48,8 @@ def _title(origin: Origin) -> Text:
             return _named(f"ensemble of {len(origin.members)}{how}", origin.folder)
         case BaseModel():
             return _named("base model", origin.folder)
+        case Untrained():
+            return _named("a rule or program, no trained model", origin.version)
         case Missing():
             return Text(f"missing: {origin.why}", style=_WRONG)
         case Seen():
@@ -71,7 +74,7 @@ def _fill(on: Tree, origin: Origin) -> None:
                 _hang(on, "member", member)
         case BaseModel():
             _say(on, "digest", origin.digest or "unknown")
-        case Missing() | Seen():
+        case Untrained() | Missing() | Seen():
             return
     _warn(on, origin.problems)
 
@@ -100,8 +103,9 @@ def _fill_reward_model(on: Tree, model: RewardModel) -> None:
     if model.labels is not None:
         _say(on, "learned from", _counts(model.labels, ("rankings", "pairs", "prompts", "raters")))
     if model.accuracy is not None:
-        mean, low, high = (f"{model.accuracy[name]:.1%}" for name in ("mean", "low", "high"))
-        _say(on, "held-out accuracy", f"{mean} ({low} to {high})")
+        mean, low, high = (model.accuracy[name] for name in ("mean", "low", "high"))
+        ends = "no interval: a single unit" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+        _say(on, "held-out accuracy", f"{mean:.1%} ({ends})")
     _say(on, "trained", model.loss, "" if model.seed is None else f"seed {model.seed}")
     _add_data(on, model.data)
     _hang(on, "started from", model.policy)

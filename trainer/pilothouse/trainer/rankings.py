@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, softplus
 
 from pilothouse.tensors import Floats
-from pilothouse.trainer.statistics import Interval, ratio_interval
+from pilothouse.trainer.statistics import Interval, interval_from_json, intervals_to_json, ratio_interval
 
 Ties = Literal["half", "drop"]
 """A tied pair pulls its scores together, or does not count."""
@@ -152,7 +152,7 @@ def pair_margins(scores: Floats, ranks: Sequence[int]) -> npt.NDArray[np.float64
 
 def accuracy_to_json(accuracy: PairAccuracy) -> dict[str, Any]:
     """Returns the accuracy as JSON; a bucket without pairs has accuracy null."""
-    body = asdict(accuracy)
+    body: dict[str, Any] = intervals_to_json(accuracy)
     for bucket in body["buckets"]:
         bucket["accuracy"] = bucket["accuracy"] if bucket["pairs"] else None
     return body
@@ -165,7 +165,7 @@ def accuracy_from_json(body: Mapping[str, Any]) -> PairAccuracy:
         for bucket in body["buckets"]
     )
     return PairAccuracy(
-        overall=Interval(**body["overall"]),
+        overall=interval_from_json(body["overall"]),
         pairs=body["pairs"],
         buckets=tuple(Bucket(**bucket) for bucket in buckets),
         margin=body["margin"],

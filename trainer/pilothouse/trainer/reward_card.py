@@ -148,13 +148,19 @@ def _part(value: float | None) -> str:
 def _share(interval: Card | None) -> str:
     if interval is None:
         return ""
-    return f"{interval['mean']:.1%} ({interval['low']:.1%} to {interval['high']:.1%})"
+    return f"{interval['mean']:.1%} ({_ends(interval, '.1%')})"
 
 
 def _number(interval: Card | None) -> str:
     if interval is None:
         return "undefined"
-    return f"{interval['mean']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+    return f"{interval['mean']:.2f} ({_ends(interval, '.2f')})"
+
+
+def _ends(interval: Card, form: str) -> str:
+    if interval["low"] is None:
+        return "no interval: a single unit"
+    return f"{interval['low']:{form}} to {interval['high']:{form}}"
 
 
 def _rounded(value: Any) -> Any:

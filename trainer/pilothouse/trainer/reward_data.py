@@ -1,19 +1,20 @@
 """What a reward model learns from, is measured on and is normalised with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pilothouse.errors import ConfigError, InvalidRequestError
+from pilothouse.errors import ConfigError, InvalidDataError, InvalidRequestError
 from pilothouse.models.load import CausalLM, load_causal_lm
 from pilothouse.models.reward_files import file_digest
 from pilothouse.tensors import Tokens
-from pilothouse.trainer.data.encode import EncodedRanking, encode_prompts, encode_rankings
+from pilothouse.trainer.data.encode import Encoded, EncodedRanking, encode_prompts, encode_rankings
 from pilothouse.trainer.data.records import read_prompts, read_rankings
 from pilothouse.trainer.fit_config import RewardModelConfig
+from pilothouse.trainer.fit_data import within_limits
 from pilothouse.trainer.pairs import prompt_of
 from pilothouse.trainer.sampling import sample_sequences
 from pilothouse.trainer.token_ids import check_tokenizer
@@ -31,6 +32,8 @@ class RewardData:
     """To measure on; may be empty."""
     samples: Sequence[Tokens]
     """To normalise scores with."""
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """Rankings to learn from that were kept, left out and truncated, by the names of metrics."""
 
 
 def read_reward_data(config: RewardModelConfig, start: CausalLM) -> RewardData:
@@ -44,10 +47,14 @@ def read_reward_data(config: RewardModelConfig, start: CausalLM) -> RewardData:
         ConfigError: The policy of ``normalise_with`` has another tokenizer, or there is no chat template.
         InvalidDataError: The data cannot be used.
     """
-    items = _read(config.data, config, start)
-    samples = _normalisation_samples(config, start, items)
-    held_out = _read(config.evaluation_data, config, start) if config.evaluation_data else []
-    return RewardData(items, held_out, samples)
+    found = _read(config.data, config, start)
+    if config.ties == "drop":
+        _require_untied(found.items, config.data, 'all are ties, which reward_model.ties = "drop" leaves out')
+    samples = _normalisation_samples(config, start, found.items)
+    held_out = _read(config.evaluation_data, config, start).items if config.evaluation_data else []
+    if held_out:
+        _require_untied(held_out, config.evaluation_data, "all are ties, which tell nothing of accuracy")
+    return RewardData(found.items, held_out, samples, found.counts("rankings"))
 
 
 def bootstrap(items: Rankings, seed: int) -> list[EncodedRanking]:
@@ -75,17 +82,29 @@ def describe(items: Rankings, files: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _read(files: Sequence[Path], config: RewardModelConfig, model: CausalLM) -> list[EncodedRanking]:
-    found = read_rankings(list(files), dialogues=config.dialogues)
-    limit = config.max_sequence_tokens
-    try:
-        encoded = encode_rankings(found, model.codec, max_tokens=limit, overlong=config.overlong)
-    except InvalidRequestError as error:
-        raise ConfigError(
-            f"{config.model} cannot read the conversations of {', '.join(map(str, files))}: {error}; "
-            'dialogues in one text can also be read as text: set reward_model.dialogues = "text"'
-        ) from None
-    return encoded.told("rankings")
+def _read(files: Sequence[Path], config: RewardModelConfig, model: CausalLM) -> Encoded[EncodedRanking]:
+    found, limit = read_rankings(list(files), dialogues=config.dialogues), config.max_sequence_tokens
+
+    def encode() -> Encoded[EncodedRanking]:
+        try:
+            return encode_rankings(found, model.codec, max_tokens=limit, overlong=config.overlong)
+        except InvalidDataError:
+            raise
+        except InvalidRequestError as error:
+            raise ConfigError(
+                f"{config.model} cannot read the conversations of {', '.join(map(str, files))}: {error}; "
+                'dialogues in one text can also be read as text: set reward_model.dialogues = "text"'
+            ) from None
+
+    return within_limits(encode, config, model, files, what="rankings", section="reward_model")
+
+
+def _require_untied(items: Rankings, files: Sequence[Path], why: str) -> None:
+    if all(len(set(item.ranks)) == 1 for item in items):
+        raise InvalidDataError(
+            f"{', '.join(map(str, files))}: no ranking has two answers of different rank: {why}; give a file "
+            "with some that are not tied"
+        )
 
 
 def _normalisation_samples(config: RewardModelConfig, start: CausalLM, items: Rankings) -> list[Tokens]:
@@ -101,7 +120,7 @@ def _normalisation_samples(config: RewardModelConfig, start: CausalLM, items: Ra
         reader=f"the reward model, which starts from {config.model},",
         mend="set reward_model.policy to a model with the same tokenizer, or leave it empty",
     )
-    room = config.max_sequence_tokens - config.max_new_tokens
+    room = min(config.max_sequence_tokens, policy.spec.max_positions) - config.max_new_tokens
     prompts = encode_prompts(
         read_prompts(list(config.normalise_with)), policy.codec, max_tokens=max(1, room)
     ).items

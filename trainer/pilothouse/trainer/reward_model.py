@@ -1,6 +1,6 @@
 """A reward model from people's rankings: the SFT model's body with a scalar head. K answers of one prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class RewardModelResult:
     """Of the last step."""
     scores: tuple[Floats, ...]
     """Of the held-out answers as served: a row [K] for each ranking."""
+    counts: Mapping[str, float]
+    """Rankings to learn from that were kept, left out and truncated, by the names of metrics."""
 
     @property
     def accuracy(self) -> PairAccuracy | None:
@@ -106,12 +108,13 @@ def train_on(
     normalise(model, data.samples, config.micro_batch_tokens)
     report = held_out_report(found[-1], data.held_out) if found else None
     with replace_folder(config.output / MODEL) as folder:
-        manifest = model.save(folder, start.codec, max_sequence_tokens=config.max_sequence_tokens)
+        longest = min(config.max_sequence_tokens, model.spec.max_positions)
+        manifest = model.save(folder, start.codec, max_sequence_tokens=longest)
         write_card(folder, _card(config, data, model, manifest.version, report, model.gain / gain, member))
     if report is not None:
         write_atomic(config.output / ACCURACY, to_json(report.to_json()))
     served = [model.gain * (row - bias) / gain + model.bias for row in (found[-1] if found else [])]
-    return RewardModelResult(report, manifest.version, metrics, tuple(served))
+    return RewardModelResult(report, manifest.version, metrics, tuple(served), data.counts)
 
 
 def _card(

@@ -11,9 +11,10 @@ from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import CausalLM, load_causal_lm, save_causal_lm
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.text import TextCodec
-from pilothouse.trainer.data.encode import EncodedDemonstration, encode_demonstrations
+from pilothouse.trainer.data.encode import Encoded, EncodedDemonstration, encode_demonstrations
 from pilothouse.trainer.data.records import read_demonstrations
 from pilothouse.trainer.fit_config import SftConfig
+from pilothouse.trainer.fit_data import within_limits
 from pilothouse.trainer.fit_run import MODEL, FitRun, watched
 from pilothouse.trainer.fitting import Fit, Metrics, Task, data_digest, require_data
 from pilothouse.trainer.folders import replace_folder
@@ -34,7 +35,7 @@ def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
     The process keeps the memory that it frees from here on, see `pilothouse.models.memory.keep_freed_memory`.
 
     Returns:
-        The metrics of the last step.
+        The metrics of the last step, and how many demonstrations were kept, left out and truncated.
 
     Raises:
         ConfigError: No data, or ``choose_by`` lacks what it needs, or its reward model has another tokenizer.
@@ -52,15 +53,15 @@ def train_sft(config: SftConfig, progress: Progress = silent) -> Metrics:
 def _train(config: SftConfig, run: FitRun, progress: Progress) -> Metrics:
     model = load_causal_lm(config.model, device=config.device)
     freeze_lower_layers(model.model, len(model.spec.layers), config.trainable_layers)
-    metrics = Fit(config, _task(config, model), run).run(progress)
+    items = _read(config.data, config, model)
+    metrics = Fit(config, _task(config, model, items.items), run).run(progress)
     with replace_folder(config.output / MODEL) as folder:
         save_causal_lm(model.model, model.codec, folder)
-    return metrics
+    return metrics | items.counts("demonstrations")
 
 
-def _task(config: SftConfig, model: CausalLM) -> Task:
-    items = _read(config.data, config, model)
-    held_out = _read(config.evaluation_data, config, model) if config.evaluation_data else []
+def _task(config: SftConfig, model: CausalLM, items: Demonstrations) -> Task:
+    held_out = _read(config.evaluation_data, config, model).items if config.evaluation_data else []
     reward = _reward_model(config, model) if config.choose_by == "reward" else None
 
     def evaluate() -> Metrics:
@@ -86,11 +87,13 @@ def _task(config: SftConfig, model: CausalLM) -> Task:
     )
 
 
-def _read(files: Sequence[Path], config: SftConfig, model: CausalLM) -> list[EncodedDemonstration]:
-    found = read_demonstrations(list(files))
-    limit = config.max_sequence_tokens
-    encoded = encode_demonstrations(found, model.codec, max_tokens=limit, overlong=config.overlong)
-    return encoded.told("demonstrations")
+def _read(files: Sequence[Path], config: SftConfig, model: CausalLM) -> Encoded[EncodedDemonstration]:
+    found, limit = read_demonstrations(list(files)), config.max_sequence_tokens
+
+    def encode() -> Encoded[EncodedDemonstration]:
+        return encode_demonstrations(found, model.codec, max_tokens=limit, overlong=config.overlong)
+
+    return within_limits(encode, config, model, files, what="demonstrations", section="sft")
 
 
 def backward(model: CausalLM, batch: Demonstrations, micro_batch_tokens: int) -> Metrics:

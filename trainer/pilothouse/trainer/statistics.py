@@ -1,7 +1,8 @@
 """Means with bootstrap intervals. All functions are deterministic for a seed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,37 @@ class Interval:
     """Upper end at `LEVEL`."""
     count: int
     """Independent units that were resampled."""
+
+
+def interval_to_json(interval: Interval | None) -> dict[str, float | None] | None:
+    """Returns an interval as JSON; its ends are null below two units, of which no resample differs."""
+    if interval is None:
+        return None
+    known = interval.count >= 2
+    return {
+        "mean": interval.mean,
+        "low": interval.low if known else None,
+        "high": interval.high if known else None,
+        "count": interval.count,
+    }
+
+
+def interval_from_json(body: Mapping[str, Any]) -> Interval:
+    """Returns what `interval_to_json` was given."""
+    mean = body["mean"]
+    low, high = (mean if body[end] is None else body[end] for end in ("low", "high"))
+    return Interval(mean, low, high, body["count"])
+
+
+def intervals_to_json(value: Any) -> Any:
+    """Returns dataclasses, tuples and dicts as JSON, with every interval among them as `interval_to_json`."""
+    if isinstance(value, Interval):
+        return interval_to_json(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: intervals_to_json(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, dict):
+        return {key: intervals_to_json(item) for key, item in value.items()}
+    return [intervals_to_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def mean_interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:

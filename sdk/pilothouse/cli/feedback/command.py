@@ -2,7 +2,7 @@
 
 import typer
 
-from pilothouse.cli.feedback import data, people, queues, sample
+from pilothouse.cli.feedback import data, people, queues, sample, tasks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -15,6 +15,8 @@ def feedback() -> None:
 app.command("queues")(queues.queues)
 app.command("queue")(queues.queue)
 app.command("sample")(sample.sample)
+app.command("add")(tasks.add)
+app.command("tasks")(tasks.tasks)
 app.command("veto")(queues.veto)
 app.command("flag")(queues.flag)
 app.command("invite")(people.invite)

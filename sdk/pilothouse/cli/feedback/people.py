@@ -12,7 +12,9 @@ from pilothouse.cli.output import console, notices, null_for_nan, table, write_j
 from pilothouse.client import Estimate, RaterState
 
 QueueName = Annotated[str, typer.Option("--queue", help="Only this queue.")]
-Rater = Annotated[str, typer.Argument(metavar="RATER", help="Rater's id, as `feedback raters` shows it.")]
+Rater = Annotated[
+    str, typer.Argument(metavar="RATER", help="Id or pseudonym, as `feedback raters` shows them, or name.")
+]
 
 
 def invite(

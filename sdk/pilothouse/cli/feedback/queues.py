@@ -12,7 +12,10 @@ from pilothouse.cli.output import console, notices, table, write_json
 from pilothouse.client import Adjustment, FeedbackClient, QueueSettings, TaskKind
 from pilothouse.errors import ConfigError
 
-Answer = Annotated[str | None, typer.Option("--answer", metavar="ID", help="The answer that is meant.")]
+Answer = Annotated[
+    str | None,
+    typer.Option("--answer", metavar="ID", help="The answer, as `tasks` and exports name it."),
+]
 PromptOf = Annotated[
     str | None, typer.Option("--prompt-of", metavar="TASK", help="The task whose prompt is meant.")
 ]
@@ -126,3 +129,6 @@ def _adjust(
         client.adjust_answer(answer, kind, lift=lift, reason=reason)
     elif prompt_of is not None:
         client.adjust_prompt(prompt_of, kind, lift=lift, reason=reason)
+    what = f"answer {answer}" if answer is not None else f"prompt of task {prompt_of}"
+    done = f"{kind} lifted" if lift else {"veto": "vetoed", "flag": "flagged"}[kind]
+    notices().print(Text(f"{what}: {done}"))

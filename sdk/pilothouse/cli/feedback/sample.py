@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -11,7 +11,7 @@ from rich.text import Text
 from pilothouse.cli.feedback.connect import connect
 from pilothouse.cli.options import ConfigFile, Json, Overrides, Target, Timeout
 from pilothouse.cli.output import notices, progress, write_json
-from pilothouse.cli.rows import read_rows, text_of
+from pilothouse.cli.rows import prompt_of, read_rows
 from pilothouse.cli.targets import find
 from pilothouse.client import PolicyClient, SamplingParams
 from pilothouse.client.collect import AnsweringPolicy, sample_tasks
@@ -30,7 +30,8 @@ def sample(
         typer.Option(
             "--policy",
             metavar="[NAME=]HOST:PORT",
-            help="A policy service that answers; may be repeated. Else the one that `up` started.",
+            help="A policy service that answers; may be repeated. Else the one that `up` started. NAME is "
+            "stored as the model, else what the service says that it serves.",
         ),
     ] = None,
     temperature: Annotated[
@@ -51,24 +52,18 @@ def sample(
 
     Raters see neither who wrote an answer nor at which temperature; both are stored with it.
     """
-    asked = [_prompt(row, place) for place, row in islice(read_rows(prompts), limit or None)]
+    places, asked = [], []
+    for place, row in islice(read_rows(prompts), limit or None):
+        places.append(place)
+        asked.append(prompt_of(row, place))
     if not asked:
         raise InvalidDataError(f"{prompts} has no rows")
     named = [_named(text) for text in policy or [find("policy", None, config, overrides or [])]]
     added = sampled = 0
     with ExitStack() as stack:
-        policies = [
-            AnsweringPolicy(
-                name=name,
-                client=stack.enter_context(PolicyClient(address, timeout_seconds=timeout)),
-                sampling=SamplingParams(temperature=heat, max_new_tokens=max_new_tokens),
-                n=n,
-            )
-            for name, address in named
-            for heat in temperature or [1.0]
-        ]
+        policies = _policies(stack, named, temperature or [1.0], n, max_new_tokens, timeout)
         client = stack.enter_context(connect(target, timeout, config, overrides))
-        tasks = sample_tasks(asked, policies, queue=queue, seed=seed, source=prompts.name)
+        tasks = sample_tasks(asked, policies, queue=queue, seed=seed, source=prompts.name, places=places)
         with progress("sampling answers") as tell:
             while part := list(islice(tasks, _TASKS_AT_ONCE)):
                 added += client.add_tasks(queue, part)
@@ -85,13 +80,40 @@ def sample(
     )
 
 
-def _prompt(row: dict[str, Any], place: str) -> Any:
-    return row["prompt"] if isinstance(row.get("prompt"), list) else text_of(row, place, "prompt")
-
-
 def _named(text: str) -> tuple[str, str]:
-    """Splits ``NAME=HOST:PORT``; without a name the address is it."""
+    """Splits ``NAME=HOST:PORT``; the name is empty where there is none."""
     name, equals, address = text.rpartition("=")
     if equals and not name:
         raise ConfigError(f"'{text}' has an empty name; write NAME=HOST:PORT or HOST:PORT")
-    return name or address, address
+    return name, address
+
+
+def _policies(
+    stack: ExitStack,
+    named: list[tuple[str, str]],
+    temperatures: list[float],
+    n: int,
+    max_new_tokens: int,
+    timeout: float,
+) -> list[AnsweringPolicy]:
+    """Returns every policy at each temperature, under the given name or the one that the service tells."""
+    policies = []
+    for name, address in named:
+        client = stack.enter_context(PolicyClient(address, timeout_seconds=timeout))
+        known = name or _model(client)
+        policies += [
+            AnsweringPolicy(
+                name=known,
+                client=client,
+                sampling=SamplingParams(temperature=heat, max_new_tokens=max_new_tokens),
+                n=n,
+            )
+            for heat in temperatures
+        ]
+    return policies
+
+
+def _model(client: PolicyClient) -> str:
+    """Returns the served model's name and the beginning of its digest: names are those of folders."""
+    served = client.model()
+    return f"{served.model}@{served.digest[:12]}"

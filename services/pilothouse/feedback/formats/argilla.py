@@ -109,6 +109,7 @@ def read_record(record: Located, limits: Limits) -> Iterator[ImportedRanking]:
             ranks=ranks_of(record, "rank", [ranks[option] for option in options], len(options)),
             rater=name_of(record, "user_id", response.get("user_id")),
             submitted_at=time_of(record, "inserted_at", response.get("inserted_at")),
+            id=record.fields.get("id"),
         )
     if not responses:
         yield imported(record, prompt=prompt, texts=texts)

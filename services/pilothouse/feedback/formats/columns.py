@@ -75,6 +75,7 @@ _JUDGEMENT = (
     Column("unsafe", "integers", "Positions of the answers that the person called unsafe."),
     Column("vetoed", "integers", "Positions of the answers that an admin vetoed."),
     Column("flagged", "integers", "Positions of the answers that an admin flagged."),
+    Column("answer_ids", "texts", "Ids of the answers, for vetoes and flags; empty for a correction's text."),
     Column("sources", "sources", "Who wrote each answer: model, run, version, temperature, seed."),
     Column("seconds", "number", "How long the person took; 0 where unknown."),
     Column("comment", "text", "The person's remark."),

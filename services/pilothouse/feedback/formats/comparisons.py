@@ -18,7 +18,7 @@ from pilothouse.feedback.formats.imported import ImportedRanking, imported
 from pilothouse.feedback.formats.located import Limits, Located
 from pilothouse.feedback.records import MAX_ANSWERS, PromptRecord
 
-RANKING_COLUMNS = ("prompt", "responses", "ranks", "rater", "submitted_at", "sources")
+RANKING_COLUMNS = ("id", "prompt", "responses", "ranks", "rater", "submitted_at", "sources")
 """What is read of a ranking; other columns are passed over."""
 PREFERENCE_COLUMNS = ("prompt", "chosen", "rejected", "rater", "submitted_at")
 """What is read of a preference."""
@@ -40,6 +40,7 @@ def read_ranking(record: Located, limits: Limits) -> Iterator[ImportedRanking]:
         texts=[answer_of(record, "responses", response, limits) for response in responses],
         ranks=ranks_of(record, "ranks", record.fields["ranks"], len(responses)),
         sources=sources_of(record, "sources", record.fields.get("sources"), len(responses)),
+        id=record.fields.get("id"),
         **_who(record),
     )
 

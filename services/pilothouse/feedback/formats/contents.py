@@ -61,8 +61,8 @@ def gather(
     rankings, demonstrations = list(rankings), list(demonstrations)
     prompts = chain((one.prompt for one in rankings), (one.prompt for one in demonstrations))
     conversational = options.conversational or any(prompt.messages for prompt in prompts)
-    rankings = [record for record in rankings if _in_part(record.prompt, options)]
-    demonstrations = [record for record in demonstrations if _in_part(record.prompt, options)]
+    rankings = [record for record in rankings if in_part(record.prompt, options)]
+    demonstrations = [record for record in demonstrations if in_part(record.prompt, options)]
     if options.format is Format.DEMONSTRATION:
         ordered = sorted(demonstrations, key=lambda record: record.id)
         return Contents(demonstrations=tuple(ordered), conversational=conversational)
@@ -96,8 +96,9 @@ def count(contents: Contents) -> Counts:
     )
 
 
-def _in_part(prompt: PromptRecord, options: ExportOptions) -> bool:
+def in_part(prompt: PromptRecord, options: ExportOptions) -> bool:
+    """Returns whether a prompt belongs to the part that is asked for."""
     if options.split is Split.ALL:
         return True
-    held_out = split_of(prompt, options.held_out_percent) == "held_out"
+    held_out = split_of(prompt, options.held_out_percent) == Split.HELD_OUT
     return held_out == (options.split is Split.HELD_OUT)

@@ -28,7 +28,7 @@ _ROWS: dict[Format, Callable[[Iterable[Judged], bool], Iterator[Row]]] = {
     Format.LABEL_STUDIO: label_studio.tasks,
     Format.ARGILLA: argilla.records,
 }
-_NAMES = {Split.ALL: "data", Split.TRAIN: "train", Split.HELD_OUT: "held_out"}
+_NAMES = {Split.ALL: "data", Split.TRAIN: Split.TRAIN.value, Split.HELD_OUT: Split.HELD_OUT.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def export(
         rankings: In any order, those of vetoed prompts left out.
         demonstrations: In any order, those of vetoed prompts and of gold tasks left out.
         options: Which of them, in which shape.
-        agreement: What manifest and card say of the people's agreement.
+        agreement: What manifest and card say of the people's agreement, over the part that is asked for.
     """
     contents = gather(rankings, demonstrations, options)
     shape = columns(options.format, conversational=contents.conversational)

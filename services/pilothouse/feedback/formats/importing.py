@@ -1,8 +1,6 @@
 """Files of other tools, or of an export, as rankings."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from pilothouse.errors import InvalidDataError, InvalidRequestError
 from pilothouse.feedback.formats.argilla import read_record
@@ -43,9 +41,6 @@ def read(
 ) -> Iterator[ImportedRanking]:
     """Yields the rankings of a file, in its order.
 
-    Where a file does not say who ranked, its rankings of one task are given to ``imported-1``, ``imported-2``
-    and so on: several stay several, and the same file twice adds nothing.
-
     Args:
         data: The file.
         format: Shape of its records.
@@ -62,16 +57,10 @@ def read(
         known = ", ".join(_READERS)
         raise InvalidRequestError(f"files of the format {format} hold no rankings; import one of {known}")
     limits = limits or Limits()
-    nameless: Counter[str] = Counter()
     empty = True
     for record in _records(data, format, file_format, limits):
         empty = False
-        for ranking in reader(record, limits):
-            if ranking.ranks and not ranking.rater:
-                nameless[ranking.task] += 1
-                yield replace(ranking, rater=f"imported-{nameless[ranking.task]}")
-            else:
-                yield ranking
+        yield from reader(record, limits)
     if empty:
         raise InvalidDataError("the file holds no records; give one with at least one")
 

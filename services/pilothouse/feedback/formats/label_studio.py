@@ -126,6 +126,7 @@ def read_task(record: Located, limits: Limits) -> Iterator[ImportedRanking]:
             submitted_at=time_of(
                 record, "created_at", meta.get("submitted_at", annotation.get("created_at"))
             ),
+            id=result.get("id"),
         )
     if not found:
         yield imported(record, prompt=prompt, texts=list(answers.values()))

@@ -1,10 +1,10 @@
 """Which prompts are held out: decided by the prompt alone, so that no later data move one."""
 
 import json
-from typing import Literal
 
 from blake3 import blake3
 
+from pilothouse.feedback.formats.options import Split
 from pilothouse.feedback.records import PromptRecord
 
 _BITS = 64
@@ -20,7 +20,7 @@ def prompt_digest(prompt: PromptRecord) -> bytes:
     return blake3(json.dumps(messages_of(prompt)).encode()).digest()
 
 
-def split_of(prompt: PromptRecord, held_out_percent: int) -> Literal["train", "held_out"]:
+def split_of(prompt: PromptRecord, held_out_percent: int) -> Split:
     """Returns the part that a prompt belongs to.
 
     A prompt that is held out at one percentage is held out at every larger one.
@@ -30,4 +30,4 @@ def split_of(prompt: PromptRecord, held_out_percent: int) -> Literal["train", "h
         held_out_percent: Share of all prompts that is held out, 0 to 100.
     """
     number = int.from_bytes(prompt_digest(prompt)[: _BITS // 8], "little")
-    return "held_out" if number * 100 < held_out_percent << _BITS else "train"
+    return Split.HELD_OUT if number * 100 < held_out_percent << _BITS else Split.TRAIN

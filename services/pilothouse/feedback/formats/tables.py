@@ -47,6 +47,7 @@ def ranking_rows(items: Iterable[Judged], conversational: bool) -> Iterator[Row]
             "unsafe": list(record.unsafe),
             "vetoed": [position for position, answer in enumerate(record.answers) if answer.vetoed],
             "flagged": [position for position, answer in enumerate(record.answers) if answer.flagged],
+            "answer_ids": [answer.id for answer in record.answers],
             "sources": [source(answer) for answer in record.answers],
             "seconds": float(record.seconds),
             "comment": record.comment,

@@ -38,7 +38,10 @@ def adjust_answer(
     """
     row = session.get(Answer, answer, with_for_update={"key_share": True})
     if row is None:
-        raise NotFoundError(f"there is no answer '{answer}'; ListOpenTasks and exports name them")
+        raise NotFoundError(
+            f"there is no answer '{answer}'; `pilothouse feedback tasks`, ListOpenTasks and the column "
+            "answer_ids of an export of rankings name them"
+        )
     _mark(row, kind, lift)
     record(session, _action(kind, lift, "answer"), actor=actor, target=answer, detail=reason, now=now)
 
@@ -60,7 +63,9 @@ def adjust_prompt(
     """
     found = session.scalar(select(Task).where(Task.id == task))
     if found is None:
-        raise NotFoundError(f"there is no task '{task}'; ListOpenTasks and exports name them")
+        raise NotFoundError(
+            f"there is no task '{task}'; `pilothouse feedback tasks`, ListOpenTasks and exports name them"
+        )
     _mark(found.prompt, kind, lift)
     if kind is Adjustment.VETO:
         tasks = session.scalars(

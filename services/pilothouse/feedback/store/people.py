@@ -152,9 +152,17 @@ def set_state(session: Transaction, rater: str, state: RaterState, *, actor: str
     What an excluded rater said counts no more, and the places of it are free again. Letting the rater in
     again does not undo that for tasks that others have answered since.
 
+    Args:
+        session: Open transaction.
+        rater: Id, pseudonym or name.
+        state: The new state.
+        actor: Who says so; empty for the operator.
+        now: Seconds since 1970-01-01 UTC.
+
     Raises:
         NotFoundError: There is no such rater.
     """
+    rater = _id_of(session, rater)
     found = lock_rater(session, rater)
     if found.state == state:
         return
@@ -173,9 +181,16 @@ def erase(session: Transaction, rater: str, *, actor: str, now: float) -> int:
 
     Nothing in later exports or in the log of events links the two, see `erasing`.
 
+    Args:
+        session: Open transaction.
+        rater: Id, pseudonym or name.
+        actor: Who says so; empty for the operator.
+        now: Seconds since 1970-01-01 UTC.
+
     Raises:
         NotFoundError: There is no such rater.
     """
+    rater = _id_of(session, rater)
     found = lock_rater(session, rater)
     release_all(session, rater)
     found.name, found.password_hash, found.admin = None, None, False
@@ -203,6 +218,14 @@ def person(rater: Rater) -> Person:
 def digest_of(token: str) -> str:
     """Returns what is kept of a secret: tokens are random, so that a plain digest suffices."""
     return blake3(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _id_of(session: Transaction, rater: str) -> str:
+    """Returns the id of who has this id, pseudonym or name, in this order; else what was given."""
+    for column in (Rater.id, Rater.pseudonym, Rater.name):
+        if (found := session.scalar(select(Rater.id).where(column == rater))) is not None:
+            return found
+    return rater
 
 
 def _like(session: Transaction, name: str) -> list[Rater]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Integer, func, select
 from sqlalchemy.orm import Session
 
+from pilothouse.feedback.store.queues import get_queue
 from pilothouse.feedback.tables import Demonstration, Submission, Task, TaskState
 
 
@@ -32,7 +33,13 @@ class OwnProgress:
 
 
 def progress(session: Session, queue: str = "") -> Progress:
-    """Counts what a queue, or all queues, have collected."""
+    """Counts what a queue, or all queues, have collected.
+
+    Raises:
+        NotFoundError: There is no such queue.
+    """
+    if queue:
+        get_queue(session, queue)
     ours = [Task.is_gold.is_(False), *([Task.queue_name == queue] if queue else [])]
     said = dict(
         session.execute(

@@ -107,7 +107,9 @@ def get_queue(session: Session, name: str) -> Queue:
     queue = session.get(Queue, name)
     if queue is None:
         known = ", ".join(session.scalars(select(Queue.name).order_by(Queue.name).limit(10))) or "none"
-        raise NotFoundError(f"there is no queue '{name}'; queues: {known}; PutQueue makes one")
+        raise NotFoundError(
+            f"there is no queue '{name}'; queues: {known}; `pilothouse feedback queue` or PutQueue makes one"
+        )
     return queue
 
 

@@ -14,7 +14,10 @@ def lock_rater(session: Session, rater: str) -> Rater:
     """
     found = session.get(Rater, rater, with_for_update={"key_share": True})
     if found is None:
-        raise NotFoundError(f"there is no rater '{rater}'; AddRater makes one, ListRaters shows all")
+        raise NotFoundError(
+            f"there is no rater '{rater}'; AddRater makes one, `pilothouse feedback raters` or "
+            "ListRaters shows all"
+        )
     return found
 
 

@@ -112,7 +112,15 @@ def prompt_record(row: Prompt) -> PromptRecord:
 def answer_record(row: Answer) -> AnswerRecord:
     """Returns an answer as a plain value."""
     return _answer(
-        row.text, row.model, row.run, row.version, row.temperature, row.seed, row.vetoed, row.flagged
+        row.id,
+        row.text,
+        row.model,
+        row.run,
+        row.version,
+        row.temperature,
+        row.seed,
+        row.vetoed,
+        row.flagged,
     )
 
 
@@ -134,6 +142,7 @@ def _tasks(session: Session, queue: str) -> dict[int, _Task]:
     }
     columns = (
         Answer.task_number,
+        Answer.id,
         Answer.text,
         Answer.model,
         Answer.run,
@@ -157,6 +166,7 @@ def _tasks(session: Session, queue: str) -> dict[int, _Task]:
 
 
 def _answer(
+    id: str,
     text: str,
     model: str,
     run: str,
@@ -167,7 +177,7 @@ def _answer(
     flagged: bool,
 ) -> AnswerRecord:
     source = Source(model=model, run=run, version=version, temperature=temperature, seed=seed)
-    return AnswerRecord(text=text, source=source, vetoed=vetoed, flagged=flagged)
+    return AnswerRecord(id=id, text=text, source=source, vetoed=vetoed, flagged=flagged)
 
 
 def _stream(session: Session, rows: Select[*tuple[Any, ...]]) -> Iterator[Any]:

@@ -81,6 +81,13 @@ class Encoded(Generic[Item]):
     """Records left out."""
     truncated: int
     """Records whose prompt lost tokens at its start."""
+    longest: int
+    """Tokens of the longest record, kept or not, as it was before it lost any."""
+
+    def counts(self, what: str) -> dict[str, float]:
+        """Returns how many of ``what`` there are and what the length limit did, by the names of metrics."""
+        found = {what: len(self.items), f"{what}_left_out": self.dropped, f"{what}_truncated": self.truncated}
+        return {name: float(count) for name, count in found.items()}
 
     def told(self, what: str) -> list[Item]:
         """Returns the records, and logs how many of ``what`` the length limit touched."""
@@ -102,16 +109,17 @@ def encode_prompts(
         InvalidDataError: No prompt is left.
     """
     items: list[EncodedPrompt] = []
-    dropped = truncated = 0
+    dropped = truncated = longest = 0
     for prompt in prompts:
         tokens = encode_content(codec, prompt.content)
+        longest = max(longest, len(tokens))
         cut = len(tokens) > max_tokens
         if len(tokens) == 0 or (cut and overlong == "drop"):
             dropped += 1
             continue
         truncated += cut
         items.append(EncodedPrompt(prompt.id, _end_of(tokens, max_tokens, codec)))
-    return _kept(items, dropped, truncated, max_tokens)
+    return _kept(items, dropped, truncated, longest, max_tokens)
 
 
 def encode_demonstrations(
@@ -123,9 +131,10 @@ def encode_demonstrations(
         InvalidDataError: No demonstration is left.
     """
     items: list[EncodedDemonstration] = []
-    dropped = truncated = 0
+    dropped = truncated = longest = 0
     for item in demonstrations:
         prompt, completion = encode_content(codec, item.prompt), codec.encode_answer(item.completion)
+        longest = max(longest, len(prompt) + len(completion))
         room = max_tokens - len(completion)
         cut = len(prompt) > room
         if (cut and overlong == "drop") or room < min(1, len(prompt)) or len(prompt) + len(completion) < 2:
@@ -134,7 +143,7 @@ def encode_demonstrations(
         truncated += cut
         prompt = _end_of(prompt, room, codec)
         items.append(EncodedDemonstration(item.id, np.concatenate([prompt, completion]), max(1, len(prompt))))
-    return _kept(items, dropped, truncated, max_tokens)
+    return _kept(items, dropped, truncated, longest, max_tokens)
 
 
 def encode_rankings(
@@ -146,11 +155,13 @@ def encode_rankings(
         InvalidDataError: No ranking is left.
     """
     items: list[EncodedRanking] = []
-    dropped = truncated = 0
+    dropped = truncated = longest = 0
     for item in rankings:
         prompt = encode_content(codec, item.prompt)
         answers = [codec.encode_answer(response) for response in item.responses]
-        room = max_tokens - max(len(answer) for answer in answers)
+        answer_tokens = max(len(answer) for answer in answers)
+        longest = max(longest, len(prompt) + answer_tokens)
+        room = max_tokens - answer_tokens
         cut = len(prompt) > room
         if (cut and overlong == "drop") or room < min(1, len(prompt)):
             dropped += 1
@@ -161,7 +172,7 @@ def encode_rankings(
         items.append(
             EncodedRanking(item.id, rows, item.ranks, len(prompt), item.weight, item.task, item.rater)
         )
-    return _kept(items, dropped, truncated, max_tokens)
+    return _kept(items, dropped, truncated, longest, max_tokens)
 
 
 def encode_content(codec: Codec, content: str | Chat) -> Tokens:
@@ -180,9 +191,10 @@ def _end_of(prompt: Tokens, room: int, codec: Codec) -> Tokens:
     return np.concatenate([bos, prompt[len(prompt) - room + len(bos) :]])
 
 
-def _kept(items: list[Item], dropped: int, truncated: int, max_tokens: int) -> Encoded[Item]:
+def _kept(items: list[Item], dropped: int, truncated: int, longest: int, max_tokens: int) -> Encoded[Item]:
     if not items:
         raise InvalidDataError(
-            f"none of the {dropped} records fits into {max_tokens} tokens; raise it or shorten the texts"
+            f"none of the {dropped} records fits into {max_tokens} tokens, the longest has {longest}; "
+            "raise the limit or shorten the texts"
         )
-    return Encoded(items, dropped, truncated)
+    return Encoded(items, dropped, truncated, longest)

@@ -111,7 +111,7 @@ def read_rankings(files: Files, *, dialogues: Dialogues = "auto") -> list[Rankin
             found.append(ranking)
     if left_out and not found:
         told = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
-        raise InvalidDataError(f"no ranking of {files} can be used ({told}); give one with others")
+        raise InvalidDataError(f"no ranking of {_named(files)} can be used ({told}); give one with others")
     if left_out:
         _log.warning("rankings left out", **left_out, kept=len(found))
     return _some(found, files, "rankings")
@@ -119,8 +119,12 @@ def read_rankings(files: Files, *, dialogues: Dialogues = "auto") -> list[Rankin
 
 def _some(items: list[Item], files: Files, what: str) -> list[Item]:
     if not items:
-        raise InvalidDataError(f"{files} holds no {what}; give a file with at least one record")
+        raise InvalidDataError(f"{_named(files)} holds no {what}; give a file with at least one record")
     return items
+
+
+def _named(files: Files) -> str:
+    return str(files) if isinstance(files, Path | str) else ", ".join(map(str, files))
 
 
 def _content(record: Record, column: str) -> str | Chat:

@@ -49,7 +49,11 @@ class Snapshot:
     def inside(cls, folder: Path, manifests: Sequence[dict[str, Any]]) -> "Snapshot":
         """Returns the snapshot that `take` left in a folder."""
         train, held_out = manifests
-        return cls(folder / TRAIN / "train.jsonl", folder / HELD_OUT / "held_out.jsonl", (train, held_out))
+        return cls(
+            folder / TRAIN / str(train["files"][0]["name"]),
+            folder / HELD_OUT / str(held_out["files"][0]["name"]),
+            (train, held_out),
+        )
 
 
 def prepare_queue(config: LoopConfig, feedback: FeedbackClient) -> None:
