@@ -88,7 +88,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
         )
     codec = TextCodec.load(config.model)
     found = read_prompts(config.prompts)[: config.max_prompts]
-    prompts = encode_prompts(found, codec, max_tokens=config.max_prompt_tokens).items
+    prompts = encode_prompts(found, codec, max_tokens=config.max_prompt_tokens).told("prompts")
     services = config.services
     timeout = services.call_timeout_seconds
     with (

@@ -123,7 +123,7 @@ def _normalisation_samples(config: RewardModelConfig, start: CausalLM, items: Ra
     room = min(config.max_sequence_tokens, policy.spec.max_positions) - config.max_new_tokens
     prompts = encode_prompts(
         read_prompts(list(config.normalise_with)), policy.codec, max_tokens=max(1, room)
-    ).items
+    ).told("prompts to normalise with")
     rows = [prompts[index % len(prompts)].tokens for index in range(config.normalise_samples)]
     return sample_sequences(
         policy, rows, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed
