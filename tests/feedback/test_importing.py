@@ -158,3 +158,12 @@ def test_rankings_of_a_vetoed_prompt_are_passed_over(tmp_path: Path, url: str) -
         for queue in ("q", "other"):
             assert feedback.import_file(queue, file, format="preference") == Imported(0, 0, 1)
             assert feedback.progress(queue).rankings == 0
+
+
+@pytest.mark.parametrize("strange", ["\0", "\ud800", "half \0 of it"])
+def test_an_id_that_no_database_takes_is_none(strange: str, tmp_path: Path, url: str) -> None:
+    record = {"id": strange, "prompt": "P", "responses": ["a", "b"], "ranks": [1, 2]}
+    with process(tmp_path, url) as service, FeedbackClient(service.target) as feedback:
+        feedback.put_queue(QueueSettings(name="q"))
+        file = write(tmp_path / "strange.jsonl", record)
+        assert feedback.import_file("q", file, format="ranking") == Imported(1, 1, 0)

@@ -73,6 +73,7 @@ def imported(
         ranks=dense([ranks[position] for position in order]) if ranks else (),
         rater=rater,
         submitted_at=submitted_at,
-        record=id if isinstance(id, str) else "",
+        # What no id of ours can be is none: databases refuse some of it.
+        record=id if isinstance(id, str) and id.isprintable() else "",
         place=record.place,
     )
