@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from tests.reward.conftest import Both
+from tests.reward.test_shadow import SECONDS, settled
 from tests.reward.test_v2 import text_input
 
 from pilothouse.client import AsyncRewardClient, AsyncRewardModelsClient
@@ -98,37 +99,92 @@ async def test_no_request_notices_twenty_promotions(
         assert ((await service.models.models()).previous is not None) == keep_previous
 
 
+class Hold:
+    """Holds up, once it is closed, whatever the model of one version scores."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+        self.closed, self.entered, self.open = threading.Event(), threading.Event(), threading.Event()
+        score = TorchBackend.score
+
+        def held(backend: TorchBackend, rows: Sequence[Row]) -> Floats:
+            if self.closed.is_set() and backend.version == version:
+                self.entered.set()
+                self.open.wait()
+            return score(backend, rows)
+
+        monkeypatch.setattr(TorchBackend, "score", held)
+
+
 async def test_a_request_that_began_before_a_promotion_ends_on_the_old_model(
     models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most of its batches have not begun when the next model serves; all of them are the old one's."""
     prompts, responses = ["The film"] * 50, [f" number {number} was good." for number in range(50)]
     first = read_manifest(models_folder / "a").version
-    hold, entered, go_on = threading.Event(), threading.Event(), threading.Event()
-    score = TorchBackend.score
-
-    def held(self: TorchBackend, rows: Sequence[Row]) -> Floats:
-        if hold.is_set() and self.version == first:
-            entered.set()
-            go_on.wait()
-        return score(self, rows)
-
-    monkeypatch.setattr(TorchBackend, "score", held)
+    hold = Hold(monkeypatch, first)
     small = {"batching": ALONE | {"max_rows": 8}, "keep_previous": False}
     async with both(**on(models_folder, **small)) as service:
         old = await service.score.score(prompts, responses)
         staged = await service.models.stage("b")
-        hold.set()
+        hold.closed.set()
         running = asyncio.create_task(service.score.score(prompts, responses))
-        await asyncio.to_thread(entered.wait)
+        await asyncio.to_thread(hold.entered.wait)
         await service.models.promote(staged.reward_version, expected_serving_version=first)
         new = await service.score.score(prompts[:1], responses[:1])
         assert not running.done()
-        go_on.set()
+        hold.open.set()
         scores = await running
     assert new.reward_version == staged.reward_version
     assert scores.reward_version == old.reward_version == first
     np.testing.assert_array_equal(scores.values, old.values)
+
+
+async def test_rows_of_the_old_model_are_not_compared_with_the_next_candidate(
+    models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next candidate is compared with what serves, and a request may outlast a promotion."""
+    first = read_manifest(models_folder / "a").version
+    hold = Hold(monkeypatch, first)
+    async with both(**on(models_folder, shadow={"percent": 100})) as service:
+        staged = await service.models.stage("b")
+        hold.closed.set()
+        running = asyncio.create_task(service.score.score(*REQUESTS[0]))
+        await asyncio.to_thread(hold.entered.wait)
+        await service.models.promote(staged.reward_version, expected_serving_version=first)
+        await service.models.stage("c")
+        hold.open.set()
+        assert (await running).reward_version == first
+        await service.score.score(*REQUESTS[1])
+        found = await settled(service, 1)
+    assert found.rows == 1
+
+
+@pytest.mark.parametrize("keep_previous", [True, False])
+async def test_a_replaced_model_is_freed_unless_it_is_the_previous_one_that_is_kept(
+    keep_previous: bool, models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = (read_manifest(models_folder / name).version for name in "abc")
+    freed: list[str] = []
+    close = TorchBackend.close
+    monkeypatch.setattr(TorchBackend, "close", lambda self: (freed.append(self.version), close(self)))
+
+    async def until_freed(*versions: str) -> None:
+        async with asyncio.timeout(SECONDS):
+            while freed != [*versions]:
+                await asyncio.sleep(0.01)
+
+    async with both(**on(models_folder, keep_previous=keep_previous)) as service:
+        for name, serving in (("b", a), ("c", b)):
+            staged = await service.models.stage(name)
+            await service.models.promote(staged.reward_version, expected_serving_version=serving)
+        if keep_previous:
+            await until_freed(a)
+            await service.models.rollback()
+            assert (await service.score.score(*REQUESTS[0])).reward_version == b
+            await until_freed(a, c)
+        else:
+            await until_freed(a, b)
+            assert (await service.score.score(*REQUESTS[0])).reward_version == c
 
 
 async def test_clients_of_the_open_inference_protocol_follow_a_promotion(models_folder: Path) -> None:
