@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from prometheus_client import REGISTRY
 from tests.reward.conftest import Both
 from tests.reward.test_shadow import SECONDS, settled
 from tests.reward.test_v2 import text_input
@@ -154,9 +155,28 @@ async def test_rows_of_the_old_model_are_not_compared_with_the_next_candidate(
         await service.models.stage("c")
         hold.open.set()
         assert (await running).reward_version == first
+        before = (await service.models.candidate()).shadow
+        assert before.rows == before.waiting_rows == 0
         await service.score.score(*REQUESTS[1])
         found = await settled(service, 1)
     assert found.rows == 1
+
+
+async def test_rows_that_wait_for_a_candidate_are_forgotten_when_it_is_promoted(
+    models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, candidate = (read_manifest(models_folder / name).version for name in "ab")
+    hold = Hold(monkeypatch, candidate)
+    async with both(**on(models_folder, shadow={"percent": 100})) as service:
+        await service.models.stage("b")
+        hold.closed.set()
+        await service.score.score(*REQUESTS[0])
+        await asyncio.to_thread(hold.entered.wait)
+        assert (await service.models.candidate()).shadow.waiting_rows == 3
+        await service.models.promote(candidate, expected_serving_version=first)
+        waiting = REGISTRY.get_sample_value("pilothouse_reward_shadow_waiting_rows")
+        hold.open.set()
+    assert waiting == 0
 
 
 @pytest.mark.parametrize("keep_previous", [True, False])
