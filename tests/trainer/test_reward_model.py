@@ -144,6 +144,14 @@ def test_checklist_13_a_ranking_is_one_element_whatever_its_number_of_pairs() ->
     assert 0 <= metrics["accuracy"] <= 1
 
 
+def test_a_batch_of_ties_alone_has_neither_accuracy_nor_margin() -> None:
+    start = load_causal_lm("tiny")
+    model = ScalarModel.from_causal_lm(start.model, seed=0, pad_id=start.codec.pad_id)
+    rows = tuple(np.array(row, np.int32) for row in ([5, 6, 2], [7, 8, 9, 2]))
+    metrics = backward(RewardModelConfig(), model, [EncodedRanking("a", rows, (1, 1))])
+    assert not {"accuracy", "margin"} & metrics.keys()
+
+
 def test_micro_batches_do_not_change_the_gradient() -> None:
     start = load_causal_lm("tiny")
     rows = [np.array(row, np.int32) for row in ([5, 6, 2], [7, 8, 9, 2], [4, 2], [9, 9, 9, 9, 2])]
