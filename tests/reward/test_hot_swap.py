@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from prometheus_client import REGISTRY
 from tests.reward.conftest import Both
+from tests.reward.test_shadow import SECONDS, settled
 from tests.reward.test_v2 import text_input
 
 from pilothouse.client import AsyncRewardClient, AsyncRewardModelsClient
@@ -20,7 +22,6 @@ from pilothouse.reward.backends.base import Row
 from pilothouse.reward.backends.torch import TorchBackend
 from pilothouse.reward.build import build
 from pilothouse.reward.config import RewardConfig
-from pilothouse.reward.scorer import Scorer
 from pilothouse.tensors import Floats
 
 Serving = Callable[..., AbstractAsyncContextManager[Both]]
@@ -99,66 +100,111 @@ async def test_no_request_notices_twenty_promotions(
         assert ((await service.models.models()).previous is not None) == keep_previous
 
 
+class Hold:
+    """Holds up, once it is closed, whatever the model of one version scores."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+        self.closed, self.entered, self.open = threading.Event(), threading.Event(), threading.Event()
+        score = TorchBackend.score
+
+        def held(backend: TorchBackend, rows: Sequence[Row]) -> Floats:
+            if self.closed.is_set() and backend.version == version:
+                self.entered.set()
+                self.open.wait()
+            return score(backend, rows)
+
+        monkeypatch.setattr(TorchBackend, "score", held)
+
+
 async def test_a_request_that_began_before_a_promotion_ends_on_the_old_model(
     models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most of its batches have not begun when the next model serves; all of them are the old one's.
-
-    They are not compared with a candidate: that is measured against what serves now.
-    """
+    """Most of its batches have not begun when the next model serves; all of them are the old one's."""
     prompts, responses = ["The film"] * 50, [f" number {number} was good." for number in range(50)]
     first = read_manifest(models_folder / "a").version
-    hold, entered, go_on = threading.Event(), threading.Event(), threading.Event()
-    score = TorchBackend.score
-
-    def held(self: TorchBackend, rows: Sequence[Row]) -> Floats:
-        if hold.is_set() and self.version == first:
-            entered.set()
-            go_on.wait()
-        return score(self, rows)
-
-    monkeypatch.setattr(TorchBackend, "score", held)
-    small = {"batching": ALONE | {"max_rows": 8}, "keep_previous": False, "shadow": {"percent": 100}}
+    hold = Hold(monkeypatch, first)
+    small = {"batching": ALONE | {"max_rows": 8}, "keep_previous": False}
     async with both(**on(models_folder, **small)) as service:
         old = await service.score.score(prompts, responses)
         staged = await service.models.stage("b")
-        hold.set()
+        hold.closed.set()
         running = asyncio.create_task(service.score.score(prompts, responses))
-        await asyncio.to_thread(entered.wait)
+        await asyncio.to_thread(hold.entered.wait)
         await service.models.promote(staged.reward_version, expected_serving_version=first)
         new = await service.score.score(prompts[:1], responses[:1])
-        await service.models.stage("c")
         assert not running.done()
-        go_on.set()
+        hold.open.set()
         scores = await running
-        shadow = (await service.models.candidate()).shadow
-        assert (shadow.rows, shadow.waiting_rows, shadow.dropped_rows, shadow.failed_rows) == (0, 0, 0, 0)
     assert new.reward_version == staged.reward_version
     assert scores.reward_version == old.reward_version == first
     np.testing.assert_array_equal(scores.values, old.values)
 
 
+async def test_rows_of_the_old_model_are_not_compared_with_the_next_candidate(
+    models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next candidate is compared with what serves, and a request may outlast a promotion."""
+    first = read_manifest(models_folder / "a").version
+    hold = Hold(monkeypatch, first)
+    async with both(**on(models_folder, shadow={"percent": 100})) as service:
+        staged = await service.models.stage("b")
+        hold.closed.set()
+        running = asyncio.create_task(service.score.score(*REQUESTS[0]))
+        await asyncio.to_thread(hold.entered.wait)
+        await service.models.promote(staged.reward_version, expected_serving_version=first)
+        await service.models.stage("c")
+        hold.open.set()
+        assert (await running).reward_version == first
+        before = (await service.models.candidate()).shadow
+        assert before.rows == before.waiting_rows == 0
+        await service.score.score(*REQUESTS[1])
+        found = await settled(service, 1)
+    assert found.rows == 1
+
+
+async def test_rows_that_wait_for_a_candidate_are_forgotten_when_it_is_promoted(
+    models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, candidate = (read_manifest(models_folder / name).version for name in "ab")
+    hold = Hold(monkeypatch, candidate)
+    async with both(**on(models_folder, shadow={"percent": 100})) as service:
+        await service.models.stage("b")
+        hold.closed.set()
+        await service.score.score(*REQUESTS[0])
+        await asyncio.to_thread(hold.entered.wait)
+        assert (await service.models.candidate()).shadow.waiting_rows == 3
+        await service.models.promote(candidate, expected_serving_version=first)
+        waiting = REGISTRY.get_sample_value("pilothouse_reward_shadow_waiting_rows")
+        hold.open.set()
+    assert waiting == 0
+
+
 @pytest.mark.parametrize("keep_previous", [True, False])
-async def test_what_neither_serves_nor_is_kept_is_freed(
+async def test_a_replaced_model_is_freed_unless_it_is_the_previous_one_that_is_kept(
     keep_previous: bool, models_folder: Path, both: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions, freed, close = [], asyncio.Queue[str](), Scorer.close
+    a, b, c = (read_manifest(models_folder / name).version for name in "abc")
+    freed: list[str] = []
+    close = TorchBackend.close
+    monkeypatch.setattr(TorchBackend, "close", lambda self: (freed.append(self.version), close(self)))
 
-    async def told(self: Scorer) -> None:
-        await close(self)
-        freed.put_nowait(self.version)
+    async def until_freed(*versions: str) -> None:
+        async with asyncio.timeout(SECONDS):
+            while freed != [*versions]:
+                await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(Scorer, "close", told)
     async with both(**on(models_folder, keep_previous=keep_previous)) as service:
-        versions.append((await service.score.model()).reward_version)
-        for folder in ("b", "c"):
-            staged = await service.models.stage(folder)
-            await service.models.promote(staged.reward_version, expected_serving_version=versions[-1])
-            versions.append(staged.reward_version)
-        gone = versions[:1] if keep_previous else versions[:2]
-        async with asyncio.timeout(30):
-            assert [await freed.get() for _ in gone] == gone
-        assert freed.empty()
+        for name, serving in (("b", a), ("c", b)):
+            staged = await service.models.stage(name)
+            await service.models.promote(staged.reward_version, expected_serving_version=serving)
+        if keep_previous:
+            await until_freed(a)
+            await service.models.rollback()
+            assert (await service.score.score(*REQUESTS[0])).reward_version == b
+            await until_freed(a, c)
+        else:
+            await until_freed(a, b)
+            assert (await service.score.score(*REQUESTS[0])).reward_version == c
 
 
 async def test_clients_of_the_open_inference_protocol_follow_a_promotion(models_folder: Path) -> None:

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.trainer.rankings import best_of_loss, pair_accuracy, pairs_loss, plackett_luce_loss
+from pilothouse.trainer.rankings import (
+    best_of_loss,
+    pair_accuracy,
+    pairs_loss,
+    plackett_luce_loss,
+    untied_pairs,
+)
 
 SCORES = st.lists(st.floats(-7, 7), min_size=2, max_size=6)
 
@@ -66,6 +72,12 @@ def test_checklist_17_accuracy_is_told_overall_and_by_confidence() -> None:
     assert result.buckets[0].accuracy == 0.0
     assert result.buckets[-1].accuracy == 1.0
     assert result.overall.low <= result.overall.mean <= result.overall.high
+
+
+def test_untied_pairs_are_told_by_the_places_of_their_answers() -> None:
+    better, worse = untied_pairs((2, 1, 3, 1))
+    assert list(zip(better.tolist(), worse.tolist(), strict=True)) == [(0, 2), (1, 0), (1, 2), (3, 0), (3, 2)]
+    assert [len(places) for places in untied_pairs((1, 1, 1))] == [0, 0]
 
 
 def test_ties_do_not_count_as_right_or_wrong() -> None:

@@ -100,16 +100,36 @@ def test_checklist_16_scores_of_the_reference_policys_samples_have_mean_zero_and
     assert float(scores.std()) == pytest.approx(1.0, abs=0.1)
 
 
-def test_the_reference_policys_samples_are_drawn_at_the_configured_temperature(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [True, False])
+def test_scores_have_deviation_one_from_the_first_step_on_if_they_are_normalised_before(
+    tmp_path: Path, before: bool
+) -> None:
+    """The figures of the one step are of the scores that it began with."""
+    data, normaliser = (_write(tmp_path / "few.jsonl", 8, 3),), {"normalise_samples": 32}
+    config = _config(tmp_path, data=data, normalise_before=before, **normaliser)
+    metrics = train_reward_model(config).metrics
+    start = load_causal_lm("tiny")
+    model = ScalarModel.from_causal_lm(start.model, config.seed, pad_id=start.codec.pad_id)
+    answers = [row for item in read_reward_data(config, start).items for row in item.sequences]
+    raw = score_sequences(model, answers, 4096)  # all of them are the samples
+    spread = metrics["max_reward"] - metrics["min_reward"]
+    assert spread == pytest.approx((raw.max() - raw.min()) / (raw.std() if before else 1.0), rel=1e-4)
+    assert raw.std() < 0.9  # the two are told apart
+
+
+def test_the_samples_to_normalise_with_are_drawn_at_their_temperature(tmp_path: Path) -> None:
     prompts, start = tmp_path / "prompts.jsonl", load_causal_lm("tiny")
     prompts.write_text('{"prompt": " the film"}\n')
-
-    def different(temperature: float) -> int:
-        config = _config(tmp_path, normalise_with=(prompts,), max_new_tokens=8, temperature=temperature)
-        return len({row.tobytes() for row in read_reward_data(config, start).samples})
-
-    assert different(1e-4) == 1
-    assert different(1.0) > 32
+    settings = {"normalise_with": (prompts,), "normalise_samples": 16, "max_new_tokens": 8}
+    cold, warm = (
+        {
+            row.tobytes()
+            for row in read_reward_data(_config(tmp_path, temperature=heat, **settings), start).samples
+        }
+        for heat in (1e-4, 1.0)
+    )
+    assert len(cold) == 1
+    assert len(warm) > 1
 
 
 def test_checklist_13_a_ranking_is_one_element_whatever_its_number_of_pairs() -> None:
@@ -122,6 +142,14 @@ def test_checklist_13_a_ranking_is_one_element_whatever_its_number_of_pairs() ->
     expected = (pairs_loss(scores[:3], (1, 2, 3)) + pairs_loss(scores[3:], (2, 1))) / 2
     assert metrics["loss"] == pytest.approx(expected.item(), abs=1e-6)
     assert 0 <= metrics["accuracy"] <= 1
+
+
+def test_a_batch_of_ties_alone_has_neither_accuracy_nor_margin() -> None:
+    start = load_causal_lm("tiny")
+    model = ScalarModel.from_causal_lm(start.model, seed=0, pad_id=start.codec.pad_id)
+    rows = tuple(np.array(row, np.int32) for row in ([5, 6, 2], [7, 8, 9, 2]))
+    metrics = backward(RewardModelConfig(), model, [EncodedRanking("a", rows, (1, 1))])
+    assert not {"accuracy", "margin"} & metrics.keys()
 
 
 def test_micro_batches_do_not_change_the_gradient() -> None:

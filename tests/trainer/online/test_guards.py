@@ -1,5 +1,6 @@
 """Alarms of over-optimisation, one by one, and the pause that they bring."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from pilothouse.trainer.control import RunControl
 from pilothouse.trainer.durable import read_rows
 from pilothouse.trainer.loop import Observer
-from pilothouse.trainer.online.guards import GuardConfig, Guards, Reading, repetition
+from pilothouse.trainer.online.guards import GoldScores, GuardConfig, Guards, Reading, repetition
 
 NOWHERE = Path("/nowhere/guards.jsonl")  # only `watch` is called
 CALM = Reading(
@@ -84,9 +85,9 @@ def test_responses_that_never_ended_by_themselves_raise_no_alarm() -> None:
         assert not guards.watch(replace(CALM, step=step, eos_share=0.05))
 
 
-def watching(file: Path) -> tuple[Guards, RunControl]:
+def watching(file: Path, gold: GoldScores | None = None) -> tuple[Guards, RunControl]:
     control = RunControl("run", "ppo", 100)
-    guards = Guards(GuardConfig(window_steps=2), Observer(), file)
+    guards = Guards(GuardConfig(window_steps=2), Observer(), file, gold)
     guards.on_control(control)
     return guards, control
 
@@ -99,6 +100,30 @@ def test_an_alarm_pauses_the_run_and_says_why(tmp_path: Path) -> None:
     assert guards.alarms[0].name == "length"
     control.resume()
     assert control.status.pause_reason == ""
+
+
+def test_the_gold_model_scores_whole_sequences_and_its_fall_pauses_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "guards.jsonl"
+    guards, control = watching(file, lambda rows: np.array([row.sum() for row in rows], np.float32))
+    for step in range(1, 4):
+        fall = 0 if step <= 2 else 9
+        samples = [sample([2], prompt=[prompt - fall, 3]) for prompt in (10, 14)]
+        guards.on_step(step, metrics(length=20.0, score=float(step)), samples)
+    assert [(reading.gold, reading.gold_deviation) for reading in guards.readings] == [
+        (17.0, 2.0),
+        (17.0, 2.0),
+        (8.0, 2.0),
+    ]
+    assert [alarm.name for alarm in guards.alarms] == ["gold"]
+    assert "gold model's score fell by 2.25 deviations" in control.status.pause_reason
+    assert [row["gold"] for row in read_rows(file)] == [17.0, 17.0, 8.0]
+
+
+def test_without_a_gold_model_its_score_is_unknown(tmp_path: Path) -> None:
+    guards, _ = watching(tmp_path / "guards.jsonl")
+    guards.on_step(1, metrics(length=20.0), [sample([1, 2, 3])])
+    [row] = read_rows(tmp_path / "guards.jsonl")
+    assert row["gold"] is row["gold_deviation"] is None
 
 
 def test_a_run_that_goes_on_is_compared_with_its_own_beginning_and_stays_paused(tmp_path: Path) -> None:
@@ -133,10 +158,11 @@ def metrics(**changes: float) -> dict[str, float]:
         "objective/kl": 1.0,
         "response/length": changes["length"],
         "response/eos_share": 0.9,
-        "objective/scores": 0.0,
+        "objective/scores": changes.get("score", 0.0),
     }
 
 
-def sample(tokens: list[int]) -> Any:
+def sample(tokens: list[int], prompt: Sequence[int] = ()) -> Any:
     completion = SimpleNamespace(tokens=np.array(tokens, np.int32))
-    return SimpleNamespace(answer=SimpleNamespace(completion=completion))
+    sequence = np.array([*prompt, *tokens], np.int32)
+    return SimpleNamespace(answer=SimpleNamespace(completion=completion, sequence=sequence))

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from pilothouse.tensors import Floats
 from pilothouse.trainer.data.encode import EncodedRanking
+from pilothouse.trainer.rankings import untied_pairs
 
 Numbers = npt.NDArray[np.float64]
 
@@ -43,9 +44,9 @@ def make_pairs(scores: Sequence[Floats], items: Sequence[EncodedRanking]) -> Pai
     """
     margins, longer, units = [], [], []
     for row, item, unit in zip(scores, items, independent_units(items), strict=True):
-        values, order = np.asarray(row, dtype=np.float64), np.asarray(item.ranks)
+        values = np.asarray(row, dtype=np.float64)
         lengths = np.array([len(sequence) for sequence in item.sequences], dtype=np.float64)
-        better, worse = np.nonzero(order[:, None] < order[None, :])
+        better, worse = untied_pairs(item.ranks)
         margins.append(values[better] - values[worse])
         longer.append(lengths[better] - lengths[worse])
         units.append(np.full(len(better), unit))

@@ -15,6 +15,8 @@ from torch.nn.functional import log_softmax, softplus
 from pilothouse.tensors import Floats
 from pilothouse.trainer.statistics import Interval, interval_from_json, intervals_to_json, ratio_interval
 
+Places = npt.NDArray[np.int64]
+
 Ties = Literal["half", "drop"]
 """A tied pair pulls its scores together, or does not count."""
 
@@ -145,9 +147,16 @@ def pair_accuracy(
 
 def pair_margins(scores: Floats, ranks: Sequence[int]) -> npt.NDArray[np.float64]:
     """Returns better minus worse, float64 [pairs], for the untied pairs of one prompt."""
-    values, order = np.asarray(scores, dtype=np.float64), np.asarray(ranks)
-    better, worse = np.nonzero(order[:, None] < order[None, :])
+    values = np.asarray(scores, dtype=np.float64)
+    better, worse = untied_pairs(ranks)
     return values[better] - values[worse]
+
+
+def untied_pairs(ranks: Sequence[int]) -> tuple[Places, Places]:
+    """Returns the places of the better and the worse answer, int64 [pairs] each, of the untied pairs."""
+    order = np.asarray(ranks)
+    better, worse = np.nonzero(order[:, None] < order[None, :])
+    return better, worse
 
 
 def accuracy_to_json(accuracy: PairAccuracy) -> dict[str, Any]:

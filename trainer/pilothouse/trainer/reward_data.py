@@ -16,6 +16,7 @@ from pilothouse.trainer.data.records import read_prompts, read_rankings
 from pilothouse.trainer.fit_config import RewardModelConfig
 from pilothouse.trainer.fit_data import within_limits
 from pilothouse.trainer.pairs import prompt_of
+from pilothouse.trainer.rankings import untied_pairs
 from pilothouse.trainer.sampling import sample_sequences
 from pilothouse.trainer.token_ids import check_tokenizer
 
@@ -71,10 +72,9 @@ def bootstrap(items: Rankings, seed: int) -> list[EncodedRanking]:
 
 def describe(items: Rankings, files: Sequence[Path]) -> dict[str, Any]:
     """Returns how much of what there is, and digests of the files, as JSON for a card."""
-    pairs = sum(sum(better < worse for better in item.ranks for worse in item.ranks) for item in items)
     return {
         "rankings": len(items),
-        "pairs": pairs,
+        "pairs": sum(len(untied_pairs(item.ranks)[0]) for item in items),
         "prompts": len({prompt_of(item) for item in items}),
         "raters": len({item.rater for item in items if item.rater}),
         "weight": sum(item.weight for item in items),

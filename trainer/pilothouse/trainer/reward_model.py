@@ -30,6 +30,7 @@ from pilothouse.trainer.rankings import (
     pair_accuracy,
     pairs_loss,
     plackett_luce_loss,
+    untied_pairs,
 )
 from pilothouse.trainer.reward_card import write_card
 from pilothouse.trainer.reward_data import Rankings, RewardData, describe, read_reward_data
@@ -257,13 +258,10 @@ def held_out_scores(model: ScalarModel, items: Rankings, micro_batch_tokens: int
 
 def _pair_metrics(groups: Sequence[tuple[Floats, Sequence[int]]]) -> Metrics:
     """Returns TRL's ``accuracy`` and ``margin`` over the untied pairs of a batch; nothing if all are tied."""
-    margins = [
-        float(scores[better] - scores[worse])
-        for scores, ranks in groups
-        for better in range(len(ranks))
-        for worse in range(len(ranks))
-        if ranks[better] < ranks[worse]
-    ]
-    if not margins:
+    pairs = [(scores, *untied_pairs(ranks)) for scores, ranks in groups]
+    margins = np.concatenate([scores[better] - scores[worse] for scores, better, worse in pairs]).astype(
+        np.float64
+    )
+    if not len(margins):
         return {}
-    return {"accuracy": float(np.mean(np.array(margins) > 0)), "margin": float(np.mean(margins))}
+    return {"accuracy": float(np.mean(margins > 0)), "margin": float(np.mean(margins))}

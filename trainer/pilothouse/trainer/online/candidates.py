@@ -1,6 +1,6 @@
 """The loop's reward models: trained on a snapshot, compared with the serving one, promoted or dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pilothouse.client import RewardClient, RewardModelsClient, Scores, ShadowSt
 from pilothouse.errors import ConfigError
 from pilothouse.models.export import export_reward_model
 from pilothouse.models.text import TextCodec
-from pilothouse.tensors import Floats
+from pilothouse.tensors import Floats, Tokens
 from pilothouse.trainer.data.encode import EncodedRanking, encode_rankings
 from pilothouse.trainer.data.records import read_rankings
 from pilothouse.trainer.ensemble import member_config, train_ensemble
@@ -28,6 +28,9 @@ PREFIX = "turn-"
 """How the folders of the loop's candidates begin."""
 
 _ROWS_AT_ONCE = 64
+
+Score = Callable[[Sequence[Tokens], Sequence[int]], Scores]
+"""Scores whole sequences, given how many tokens of each are the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +128,13 @@ def compare(
     )
 
 
-def _scored(items: Sequence[EncodedRanking], score: Any) -> list[Floats]:
+def _scored(items: Sequence[EncodedRanking], score: Score) -> list[Floats]:
     """Returns one row of scores [K] for each ranking."""
     rows = [row for item in items for row in item.sequences]
     lengths = [item.prompt_length for item in items for _ in item.sequences]
     parts = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        found: Scores = score(rows[start : start + _ROWS_AT_ONCE], lengths[start : start + _ROWS_AT_ONCE])
+        found = score(rows[start : start + _ROWS_AT_ONCE], lengths[start : start + _ROWS_AT_ONCE])
         parts.append(found.values)
     ends = np.cumsum([len(item.sequences) for item in items])[:-1]
     return np.split(np.concatenate(parts), ends)
