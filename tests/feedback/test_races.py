@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, text
@@ -10,11 +11,16 @@ from sqlalchemy.orm import Session
 
 from pilothouse.errors import RaterBarredError
 from pilothouse.feedback.database import Database
-from pilothouse.feedback.store import claims, people, submissions
-from pilothouse.feedback.tables import RaterState, Task
+from pilothouse.feedback.formats.imported import ImportedRanking, content_digest
+from pilothouse.feedback.store import adjustments, claims, importing, people, queues, submissions
+from pilothouse.feedback.store.adjustments import Adjustment
+from pilothouse.feedback.store.progress import progress
+from pilothouse.feedback.store.queues import QueueSettings
+from pilothouse.feedback.store.tasks import add_tasks
+from pilothouse.feedback.tables import Kind, Prompt, Rater, RaterState, Submission, Task, TaskState
 
 from .conftest import NOW, fill, ranking_task, raters
-from .test_claims import LEASE, claim, counts, said_of
+from .test_claims import LEASE, answer, claim, counts, said_of
 
 ON_POSTGRESQL = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 Act = Callable[[Session], object]
@@ -125,3 +131,98 @@ async def test_a_lease_that_is_renewed_and_claimed_at_once_has_one_place(databas
         lambda session: claims.claim(session, queue="q", rater=rater, lease_seconds=LEASE, now=NOW),
     )
     assert database.read_now(lambda session: session.scalars(select(Task.taken)).all()) == [1]
+
+
+def overlap(count: int) -> Act:
+    return lambda session: queues.put_queue(
+        session, QueueSettings(name="q", kind=Kind.RANKING, overlap=count), now=NOW
+    )
+
+
+def veto(*, lift: bool = False) -> Act:
+    return lambda session: adjustments.adjust_prompt(session, "a", Adjustment.VETO, lift=lift, now=NOW)
+
+
+def import_by(rater: str, task: str) -> Act:
+    record = ranking_task(task, answers=2)
+    ranking = ImportedRanking(
+        content=content_digest(record.prompt, [answer.text for answer in record.answers]),
+        prompt=record.prompt,
+        answers=record.answers,
+        ranks=(1, 2),
+        rater=rater,
+        submitted_at=NOW,
+    )
+    return lambda session: importing.add_rankings(session, "q", [ranking], now=NOW)
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize(("old", "new", "state"), [(1, 2, TaskState.OPEN), (2, 1, TaskState.FULL)])
+async def test_a_claim_beside_a_changed_overlap_leaves_the_tasks_true_state(
+    old: int, new: int, state: TaskState, database: Database
+) -> None:
+    fill(database, ranking_task("a"), overlap=old)
+    [rater] = raters(database, 1)
+    claim_it: Act = lambda session: claims.claim(  # noqa: E731
+        session, queue="q", rater=rater, lease_seconds=LEASE, now=NOW
+    )
+    await beside(database, overlap(new), claim_it)
+    assert database.read_now(lambda session: session.scalars(select(Task.state)).one()) == state
+
+
+@ON_POSTGRESQL
+async def test_a_lifted_veto_beside_a_larger_overlap_opens_the_task(database: Database) -> None:
+    fill(database, ranking_task("a"), overlap=1)
+    [rater] = raters(database, 1)
+    answer(database, rater, claim(database, rater))
+    database.write_now(veto())
+    await beside(database, veto(lift=True), overlap(2))
+    assert database.read_now(lambda session: session.scalars(select(Task.state)).one()) == TaskState.OPEN
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("lift", [True, False])
+async def test_of_a_veto_and_its_lift_the_later_one_holds(lift: bool, database: Database) -> None:
+    fill(database, ranking_task("a"))
+    if not lift:
+        database.write_now(veto())
+    await beside(database, veto(lift=not lift), veto(lift=lift))
+    vetoed, state = database.read_now(
+        lambda session: session.execute(select(Prompt.vetoed, Task.state).join(Task.prompt)).one()
+    )
+    assert vetoed is not lift
+    assert state == (TaskState.OPEN if lift else TaskState.WITHDRAWN)
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("veto_first", [True, False])
+async def test_no_task_of_a_vetoed_prompt_is_added_beside_its_veto(
+    veto_first: bool, database: Database
+) -> None:
+    fill(database, ranking_task("a"))
+    add: Act = lambda session: add_tasks(session, "q", [replace(ranking_task("a"), id="b")], now=NOW)  # noqa: E731
+    await beside(database, *((veto(), add) if veto_first else (add, veto())))
+    states = database.read_now(lambda session: session.scalars(select(Task.state)).all())
+    assert set(states) == {TaskState.WITHDRAWN}
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("exclusion_first", [True, False])
+async def test_what_is_imported_beside_an_exclusion_does_not_count(
+    exclusion_first: bool, database: Database
+) -> None:
+    fill(database)
+    database.write_now(import_by("Ann", "a"))
+    rater = database.read_now(lambda session: session.scalars(select(Rater.id)).one())
+    acts = [exclude(rater), import_by("Ann", "b")]
+    await beside(database, *(acts if exclusion_first else reversed(acts)))
+    assert database.read_now(lambda session: session.scalars(select(Submission.counts)).all()) == [False] * 2
+
+
+def test_what_was_said_of_a_vetoed_prompt_is_no_progress(database: Database) -> None:
+    fill(database, ranking_task("a"))
+    [rater] = raters(database, 1)
+    answer(database, rater, claim(database, rater))
+    assert database.read_now(progress, "q").rankings == 1
+    database.write_now(veto())
+    assert database.read_now(progress, "q").rankings == 0

@@ -102,13 +102,15 @@ def test_a_wait_ends_when_all_that_was_asked_is_answered_and_is_refused_where_no
 
     with FeedbackClient(config.feedback) as feedback:
         prepare_queue(config, feedback)
-        with pytest.raises(ConfigError, match=r"has no task to rank; give other loop\.prompts"):
+        with pytest.raises(
+            ConfigError, match=r"has no task to rank, and 0 rankings; .* Give other loop\.prompts"
+        ):
             wait(config, feedback, 0, show)
         feedback.add_tasks(config.queue, [replace(task, id=f"wait-{task.id}") for task in TASKS])
         with place.crowd():
             wait(config, feedback, 0, show)
         assert shown[-1] == (3, 5)
-        with pytest.raises(ConfigError, match="has 3 rankings, and the loop has learned from 7; bring"):
+        with pytest.raises(ConfigError, match=r"3 rankings; the loop has learned from 7\."):
             wait(config, feedback, 7, show)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from pilothouse.errors import NotFoundError
 from pilothouse.feedback.store.events import record
-from pilothouse.feedback.store.queues import state_by_counts
+from pilothouse.feedback.store.queues import refresh_queues, state_by_counts
 from pilothouse.feedback.tables import Answer, Prompt, Task, TaskState
 
 
@@ -66,14 +66,18 @@ def adjust_prompt(
         raise NotFoundError(
             f"there is no task '{task}'; `pilothouse feedback tasks`, ListOpenTasks and exports name them"
         )
-    _mark(found.prompt, kind, lift)
+    # Locked against another adjustment, and against tasks that are being added to it.
+    prompt = session.get_one(Prompt, found.prompt_id, with_for_update=True, populate_existing=True)
+    _mark(prompt, kind, lift)
     if kind is Adjustment.VETO:
         tasks = session.scalars(
             select(Task)
             .where(Task.prompt_id == found.prompt_id)
             .order_by(Task.number)
             .with_for_update(key_share=True)
-        )
+            .execution_options(populate_existing=True)
+        ).all()
+        refresh_queues(session, tasks)
         for row in tasks:
             row.state = state_by_counts(row.queue.overlap) if lift else TaskState.WITHDRAWN
     record(

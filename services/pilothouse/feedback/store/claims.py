@@ -20,7 +20,7 @@ from pilothouse.errors import (
     NotFoundError,
 )
 from pilothouse.feedback.records import PromptRecord
-from pilothouse.feedback.store.queues import get_queue, state_of
+from pilothouse.feedback.store.queues import get_queue, refresh_queues, state_of
 from pilothouse.feedback.store.raters import active_rater
 from pilothouse.feedback.store.reading import prompt_record
 from pilothouse.feedback.tables import (
@@ -187,13 +187,15 @@ def expire(session: Session, *, queue: str, now: float) -> None:
 
 
 def lock_task(session: Session, number: int) -> Task:
-    """Returns a task as it is now, its row locked to the end of the transaction."""
-    return session.scalars(
+    """Returns a task as it is now, its row locked to the end of the transaction, and its queue as it is."""
+    task = session.scalars(
         select(Task)
         .where(Task.number == number)
         .with_for_update(key_share=True, of=Task)
         .execution_options(populate_existing=True)
     ).one()
+    refresh_queues(session, [task])
+    return task
 
 
 def take_place(session: Session, task: Task) -> None:
@@ -279,6 +281,7 @@ def _next(session: Session, queue: str, rater: str, *, gold: bool) -> Task | Non
                 candidates.with_for_update(key_share=True, skip_locked=skip_locked, of=Task)
             )
             if found is not None:
+                refresh_queues(session, [found])
                 return found
         if session.scalar(candidates) is None:
             return None

@@ -49,6 +49,18 @@ class Raters:
         for id, _, pseudonym, _ in rows:
             self._ids[pseudonym] = self._ids[user_id(pseudonym)] = id
 
+    def hold(self, names: Iterable[str]) -> None:
+        """Locks those who are called so, and reads anew whose work counts."""
+        for part in parts(sorted({id for name in names if (id := self.find(name))})):
+            rows = self._session.execute(
+                select(Rater.id, Rater.state)
+                .where(Rater.id.in_(part))
+                .order_by(Rater.id)
+                .with_for_update(key_share=True)
+            )
+            self._excluded -= {*part}
+            self._excluded |= {id for id, state in rows if state == RaterState.EXCLUDED}
+
     def find(self, name: str) -> str | None:
         """Returns the id of whom a file calls so; None for nobody yet."""
         return self._ids.get(name)

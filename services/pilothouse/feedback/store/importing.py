@@ -19,7 +19,7 @@ from pilothouse.feedback.store.import_matches import (
     known_corrections,
     ranks_of,
 )
-from pilothouse.feedback.store.queues import get_queue, state_of
+from pilothouse.feedback.store.queues import get_queue, refresh_queues, state_of
 from pilothouse.feedback.store.reading import prompt_record
 from pilothouse.feedback.store.tasks import TaskRecord, add_tasks, parts, prompt_id
 from pilothouse.feedback.tables import Assignment, AssignmentState, Kind, Submission, Task
@@ -58,8 +58,9 @@ def add_rankings(
         )
     known = known_corrections(session, queue_name, rankings)
     others = [ranking for ranking in rankings if ranking.record not in known]
-    tasks, added = _tasks(session, queue_name, others, now)
     raters = Raters(session, now)
+    raters.hold({ranking.rater for ranking in others})
+    tasks, added = _tasks(session, queue_name, others, now)
     judgements = Judgements(session, tasks.values(), raters)
     new = 0
     for ranking in others:
@@ -99,6 +100,7 @@ def _tasks(
     records = [TaskRecord(id=id, prompt=of.prompt, answers=of.answers) for id, of in missing.items()]
     added = sum(add_tasks(session, queue, part, now=now) for part in parts(records))
     tasks |= {missing[task.id].content: task for task in _locked(session, Task.id, list(missing))}
+    refresh_queues(session, tasks.values())
     return tasks, added
 
 

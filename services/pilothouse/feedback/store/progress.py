@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, func, select
+from sqlalchemy import ColumnElement, Integer, func, select
 from sqlalchemy.orm import Session
 
 from pilothouse.feedback.store.queues import get_queue
-from pilothouse.feedback.tables import Demonstration, Submission, Task, TaskState
+from pilothouse.feedback.tables import Demonstration, Prompt, Submission, Task, TaskState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What exports are made of: gold tasks are not counted."""
+    """What exports are made of: gold tasks and vetoed prompts are not counted."""
 
     rankings: int
     """That count."""
@@ -40,11 +40,14 @@ def progress(session: Session, queue: str = "") -> Progress:
     """
     if queue:
         get_queue(session, queue)
-    ours = [Task.is_gold.is_(False), *([Task.queue_name == queue] if queue else [])]
+    ours: list[ColumnElement[bool]] = [Task.is_gold.is_(False), Prompt.vetoed.is_(False)]
+    if queue:
+        ours.append(Task.queue_name == queue)
     said = dict(
         session.execute(
             select(Submission.kind, func.count())
             .join(Submission.task)
+            .join(Task.prompt)
             .where(Submission.counts, *ours)
             .group_by(Submission.kind)
         )
@@ -55,9 +58,14 @@ def progress(session: Session, queue: str = "") -> Progress:
         select(func.count(Demonstration.id))
         .join(Demonstration.submission)
         .join(Submission.task)
+        .join(Task.prompt)
         .where(Submission.counts, *ours)
     )
-    left = session.scalar(select(func.count()).where(Task.state.in_((TaskState.OPEN, TaskState.FULL)), *ours))
+    left = session.scalar(
+        select(func.count(Task.number))
+        .join(Task.prompt)
+        .where(Task.state.in_((TaskState.OPEN, TaskState.FULL)), *ours)
+    )
     return Progress(rankings=said.get("ranking", 0), demonstrations=written or 0, open_tasks=left or 0)
 
 

@@ -1,6 +1,7 @@
 """Queues: rules, counts, a task's state. Every function runs inside the caller's transaction."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, func, select, update
@@ -69,9 +70,15 @@ def put_queue(session: Session, settings: QueueSettings, *, now: float) -> None:
     session.flush()
     session.execute(
         update(Task)
-        .where(Task.queue_name == settings.name, Task.state != TaskState.WITHDRAWN)
-        .values(state=state_by_counts(settings.overlap))
+        .where(Task.queue_name == settings.name)
+        .values(state=state_by_counts(settings.overlap, withdrawn=Task.state == TaskState.WITHDRAWN))
     )
+
+
+def refresh_queues(session: Session, tasks: Iterable[Task]) -> None:
+    """Reads the queues of locked tasks anew: who changes one sets the states of all its tasks afterwards."""
+    for queue in {task.queue for task in tasks}:
+        session.refresh(queue)
 
 
 def state_of(task: Task) -> TaskState:
@@ -88,9 +95,10 @@ def has_place(task: Task) -> bool:
     return task.is_gold or task.taken < task.queue.overlap
 
 
-def state_by_counts(overlap: int) -> ColumnElement[str]:
-    """Returns the SQL of the state that follows from a task's counts."""
+def state_by_counts(overlap: int, *, withdrawn: ColumnElement[bool] | None = None) -> ColumnElement[str]:
+    """Returns the SQL of the state that follows from a task's counts, or from its being withdrawn."""
     return case(
+        *([] if withdrawn is None else [(withdrawn, TaskState.WITHDRAWN.value)]),
         (Task.is_gold, TaskState.OPEN.value),
         (Task.answered >= overlap, TaskState.DONE.value),
         (Task.taken >= overlap, TaskState.FULL.value),

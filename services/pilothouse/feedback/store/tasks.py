@@ -45,11 +45,12 @@ def add_tasks(session: Session, queue_name: str, tasks: Sequence[TaskRecord], *,
         _check_kind(task, Kind(queue.kind))
     existing = known(session, Task.id, [task.id for task in tasks])
     prompts = {prompt_id(task.prompt): task.prompt for task in tasks}
-    vetoed = known(session, Prompt.id, list(prompts), Prompt.vetoed)
+    stored = _vetoes(session, sorted(prompts))
     new = {
-        task.id: task for task in tasks if task.id not in existing and prompt_id(task.prompt) not in vetoed
+        task.id: task
+        for task in tasks
+        if task.id not in existing and not stored.get(prompt_id(task.prompt), False)
     }
-    stored = known(session, Prompt.id, list(prompts))
     wanted = {prompt_id(task.prompt) for task in new.values()}
     session.add_all(
         Prompt(
@@ -108,11 +109,11 @@ def list_open_tasks(session: Session, queue_name: str, *, limit: int, after: str
     return [_task_record(row) for row in rows]
 
 
-def known(session: Session, column: object, values: Sequence[str], *conditions: object) -> set[str]:
+def known(session: Session, column: object, values: Sequence[str]) -> set[str]:
     """Returns which of the values a column holds."""
     found: set[str] = set()
     for part in parts(values):
-        found.update(session.scalars(select(column).where(column.in_(part), *conditions)))  # type: ignore[attr-defined, call-overload]
+        found.update(session.scalars(select(column).where(column.in_(part))))  # type: ignore[attr-defined, call-overload]
     return found
 
 
@@ -120,6 +121,20 @@ def parts(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
     """Yields the values, some hundred at a time: drivers bound how many a statement takes."""
     for start in range(0, len(values), _AT_ONCE):
         yield values[start : start + _AT_ONCE]
+
+
+def _vetoes(session: Session, prompts: Sequence[str]) -> dict[str, bool]:
+    """Returns whether prompts are vetoed, by the ids of those that are stored; a veto waits from here on."""
+    found: dict[str, bool] = {}
+    for part in parts(prompts):
+        rows = session.execute(
+            select(Prompt.id, Prompt.vetoed)
+            .where(Prompt.id.in_(part))
+            .order_by(Prompt.id)
+            .with_for_update(read=True, key_share=True)
+        )
+        found.update(rows.tuples().all())
+    return found
 
 
 def _check_kind(task: TaskRecord, kind: Kind) -> None:

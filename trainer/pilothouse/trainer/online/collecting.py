@@ -177,19 +177,15 @@ def wait(config: LoopConfig, feedback: FeedbackClient, before: int, show: Show) 
         ConfigError: There is nothing to wait for.
     """
     for now in feedback.watch(config.queue):
-        new = now.rankings - before
-        if new < 0:
-            raise ConfigError(
-                f"queue {config.queue} has {now.rankings} rankings, and the loop has learned from {before}; "
-                "bring the old database back, or begin another loop.folder"
-            )
-        show(min(new, config.new_rankings), config.new_rankings, "new rankings")
-        if new >= config.new_rankings or (new and not now.open_tasks):
+        new = now.rankings - before  # below 0 where a rater was excluded or a prompt vetoed since
+        show(min(max(new, 0), config.new_rankings), config.new_rankings, "new rankings")
+        if new >= config.new_rankings or (new > 0 and not now.open_tasks):
             return
         if not now.open_tasks:
             raise ConfigError(
-                f"queue {config.queue} has no task to rank; give other loop.prompts or a higher temperature: "
-                "what has been asked before is not asked again"
+                f"queue {config.queue} has no task to rank, and {now.rankings} rankings; the loop has "
+                f"learned from {before}. Give other loop.prompts or a higher temperature: what has been "
+                "asked before is not asked again. With another database, begin another loop.folder"
             )
 
 
