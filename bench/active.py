@@ -6,7 +6,7 @@ A pool of prompts, each with four answers of the tiny demo's SFT model; an hones
 noise (`pilothouse.trainer.demo.loop.crowd`) ranks either random tasks or those on which the reward ensemble
 disagrees most. In an even pool answers are samples as they come; in a mixed one, in four of five tasks, they
 are chosen so that the crowd likes all four alike and only its noise decides, as where a policy says the same
-thing in other words. All arms begin with the same random tasks and add as many each round; the ensemble is
+thing in other words. Both arms begin with the same random tasks and add as many each round; the ensemble is
 trained anew from the SFT model. Held-out accuracy is that of its mean score on other prompts, against the
 crowd's liking without noise. Nothing but who chooses differs between the arms.
 """
@@ -49,7 +49,7 @@ FIRST, STEP, LAST = 20, 20, 200
 """Rankings to begin with, added each round, in the end."""
 STEPS = 75
 """Of every training, whatever the number of rankings."""
-ARMS = ("random", "most", "drawn")
+ARMS = ("random", "active")
 _NEW_TOKENS, _SEQUENCE_TOKENS = 20, 48
 _REWARD_MODEL: dict[str, Any] = {
     "batch_size": 8,
@@ -165,11 +165,8 @@ def run_arm(world: World, arm: str, folder: Path, seed: int) -> dict[int, float]
         if len(asked) == LAST:
             return accuracies
         rest = [number for number in order if number not in set(asked)]
-        if arm != "random":
+        if arm == "active":
             wanted = priorities(_scores(output, [world.encoded[number] for number in rest]))
-            if arm == "drawn":
-                noise = _generator(seed, len(asked) + 10).gumbel(size=len(rest))
-                wanted = np.log(np.maximum(wanted, 1e-12)) + noise
             rest = [rest[int(place)] for place in np.argsort(-wanted, kind="stable")]
         asked = [*asked, *rest[:STEP]]
 
@@ -213,12 +210,19 @@ def main(folder: str, seeds: str = "5", pool: str = "even") -> None:
         print(f"seed {seed}, {len(world.pool)} tasks, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     for labels in found["random"][0]:
         told = [f"{arm} {statistics.mean(run[labels] for run in found[arm]):.1%}" for arm in ARMS]
-        for arm in ARMS[1:]:
-            gain = mean_interval(
-                [a[labels] - b[labels] for a, b in zip(found[arm], found["random"], strict=True)]
-            )
-            told.append(f"gain {gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
+        pairs = zip(found["active"], found["random"], strict=True)
+        gain = mean_interval([active[labels] - chance[labels] for active, chance in pairs])
+        told.append(f"gain {gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
         print(f"{labels:4} rankings", *told, sep="   ")
+    chance, active = (
+        {n: statistics.mean(run[n] for run in found[arm]) for n in found[arm][0]} for arm in ARMS
+    )
+    best = max(chance, key=lambda labels: chance[labels])
+    needed = labels_to_reach(active, chance[best])
+    print(
+        f"{chance[best]:.1%}, the best of random tasks, with {best}: active selection has it with "
+        f"{needed:.0f}"
+    )
 
 
 if __name__ == "__main__":
