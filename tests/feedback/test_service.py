@@ -211,6 +211,7 @@ def test_mistakes_are_told_with_what_mends_them(tmp_path: Path) -> None:
             feedback.submit(uuid.uuid4().hex, held.id, feedback.add_rater("Bob"), Skip())
 
 
+@pytest.mark.heavy
 def test_kill_9_in_the_middle_of_a_thousand_submits_loses_and_doubles_nothing(
     tmp_path: Path, url: str
 ) -> None:

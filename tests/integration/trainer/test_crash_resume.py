@@ -13,6 +13,8 @@ import pytest
 from pilothouse.cli.exits import Exit
 from pilothouse.trainer.ledger_report import verify_ledger
 
+pytestmark = pytest.mark.heavy
+
 TOTAL_STEPS = 8
 Learned = Callable[[Path], dict[str, str]]
 Kill = Callable[[str], None]

@@ -11,6 +11,7 @@ from pilothouse.trainer.demo.run import run_demo
 from pilothouse.trainer.durable import read_rows
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(280)
 def test_the_tiny_demo_teaches_praise_and_a_second_call_reuses_every_stage(tmp_path: Path) -> None:
     others = set(psutil.Process().children(recursive=True))  # those of other tests' fixtures
