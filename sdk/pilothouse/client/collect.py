@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from blake3 import blake3
 
@@ -17,7 +18,7 @@ from pilothouse.errors import InvalidRequestError
 MAX_ANSWERS = 9
 """Most answers of a task."""
 
-_PROMPTS_AT_ONCE = 16
+_PROMPTS_AT_ONCE, _TASKS_AT_ONCE = 16, 64
 _NUMBERED = re.compile(r"prompt (\d+) (.*)", re.DOTALL)
 
 
@@ -77,7 +78,7 @@ def sample_tasks(
         for prompt, found in zip(part, answers, strict=True):
             different = {answer.text: answer for answer in reversed(found) if _can_be_ranked(answer.text)}
             if len(different) >= 2:
-                identity = _task_id(queue, prompt, list(different))
+                identity = task_id(queue, prompt, list(different))
                 if identity in seen:
                     continue  # the same prompt again, and the same answers
                 seen.add(identity)
@@ -87,6 +88,18 @@ def sample_tasks(
                     answers=tuple(reversed(different.values())),
                     source=source,
                 )
+
+
+def task_id(queue: str, prompt: str | Chat, texts: Sequence[str]) -> str:
+    """Returns the id that follows from a task's content, whatever the order of the answers."""
+    return blake3(repr((queue, _plain(prompt), sorted(texts))).encode()).hexdigest(length=16)
+
+
+def in_parts(tasks: Iterable[FeedbackTask]) -> Iterator[list[FeedbackTask]]:
+    """Yields tasks, as many at a time as one call of ``FeedbackClient.add_tasks`` is given."""
+    rest = iter(tasks)
+    while part := list(islice(rest, _TASKS_AT_ONCE)):
+        yield part
 
 
 def _answers(
@@ -145,10 +158,6 @@ def _turn(times: Counter[str], prompt: str | Chat) -> int:
 def _seed(seed: int, place: int, prompt: str | Chat, turn: int) -> int:
     digest = blake3(repr((seed, place, _plain(prompt), turn)).encode()).digest(length=8)
     return int.from_bytes(digest, "little") >> 2  # room for the sample's index in a signed number
-
-
-def _task_id(queue: str, prompt: str | Chat, texts: Sequence[str]) -> str:
-    return blake3(repr((queue, _plain(prompt), sorted(texts))).encode()).hexdigest(length=16)
 
 
 def _plain(prompt: str | Chat) -> object:

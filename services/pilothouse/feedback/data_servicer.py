@@ -28,7 +28,7 @@ from pilothouse.feedback.records import DemonstrationRecord, RankingRecord
 from pilothouse.feedback.store import events, people, progress, reading
 from pilothouse.feedback.store.importing import add_rankings
 from pilothouse.feedback.store.people import Person
-from pilothouse.feedback.store.queues import get_queue
+from pilothouse.feedback.store.queues import check_queue
 from pilothouse.v1 import feedback_pb2 as pb
 from pilothouse.v1 import feedback_pb2_grpc
 
@@ -152,8 +152,7 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
 
 
 def _everything(session: Session, queue: str) -> tuple[list[RankingRecord], list[DemonstrationRecord]]:
-    if queue:
-        get_queue(session, queue)
+    check_queue(session, queue)
     return list(reading.rankings(session, queue=queue)), list(reading.demonstrations(session, queue=queue))
 
 

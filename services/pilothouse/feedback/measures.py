@@ -10,7 +10,7 @@ from pilothouse.feedback.database import Database
 from pilothouse.feedback.quality.judgements import Judgement, judgement
 from pilothouse.feedback.quality.report import QualityReport, measure
 from pilothouse.feedback.store import reading
-from pilothouse.feedback.store.queues import get_queue
+from pilothouse.feedback.store.queues import check_queue
 
 _FRESH_SECONDS = 20.0
 _FRESH_PER_SECOND_SPENT = 10.0
@@ -64,6 +64,5 @@ class Measures:
 
 
 def _judgements(session: Session, queue: str) -> list[Judgement]:
-    if queue:
-        get_queue(session, queue)
+    check_queue(session, queue)
     return [judgement(record) for record in reading.rankings(session, queue=queue)]

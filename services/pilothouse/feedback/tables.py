@@ -46,6 +46,10 @@ class TaskState(StrEnum):
     """Its prompt is vetoed."""
 
 
+UNFINISHED = (TaskState.OPEN, TaskState.FULL)
+"""States of a task that is not answered as often as it should be."""
+
+
 class AssignmentState(StrEnum):
     """Where a rater stands with a task."""
 

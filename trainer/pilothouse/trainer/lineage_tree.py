@@ -20,6 +20,7 @@ from pilothouse.trainer.lineage_nodes import (
     Snapshot,
     Untrained,
 )
+from pilothouse.trainer.statistics import ends_told
 
 _SHORT = 12  # digits of a digest
 _MOST_POLICIES = 8
@@ -103,9 +104,8 @@ def _fill_reward_model(on: Tree, model: RewardModel) -> None:
     if model.labels is not None:
         _say(on, "learned from", _counts(model.labels, ("rankings", "pairs", "prompts", "raters")))
     if model.accuracy is not None:
-        mean, low, high = (model.accuracy[name] for name in ("mean", "low", "high"))
-        ends = "no interval: a single unit" if low is None or high is None else f"{low:.1%} to {high:.1%}"
-        _say(on, "held-out accuracy", f"{mean:.1%} ({ends})")
+        ends = ends_told(model.accuracy, ".1%")
+        _say(on, "held-out accuracy", f"{model.accuracy['mean']:.1%} ({ends})")
     _say(on, "trained", model.loss, "" if model.seed is None else f"seed {model.seed}")
     _add_data(on, model.data)
     _hang(on, "started from", model.policy)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pilothouse.models.reward_files import CARD, README
 from pilothouse.trainer.durable import to_json
+from pilothouse.trainer.statistics import ends_told
 
 Card = Mapping[str, Any]
 
@@ -148,19 +149,13 @@ def _part(value: float | None) -> str:
 def _share(interval: Card | None) -> str:
     if interval is None:
         return ""
-    return f"{interval['mean']:.1%} ({_ends(interval, '.1%')})"
+    return f"{interval['mean']:.1%} ({ends_told(interval, '.1%')})"
 
 
 def _number(interval: Card | None) -> str:
     if interval is None:
         return "undefined"
-    return f"{interval['mean']:.2f} ({_ends(interval, '.2f')})"
-
-
-def _ends(interval: Card, form: str) -> str:
-    if interval["low"] is None:
-        return "no interval: a single unit"
-    return f"{interval['low']:{form}} to {interval['high']:{form}}"
+    return f"{interval['mean']:.2f} ({ends_told(interval, '.2f')})"
 
 
 def _rounded(value: Any) -> Any:

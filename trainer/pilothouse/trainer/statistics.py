@@ -45,6 +45,13 @@ def interval_to_json(interval: Interval | None) -> dict[str, float | None] | Non
     }
 
 
+def ends_told(interval: Mapping[str, Any], form: str) -> str:
+    """Returns the ends of what `interval_to_json` made, as people read them, in a format like ``.1%``."""
+    if interval["low"] is None:
+        return "no interval: a single unit"
+    return f"{interval['low']:{form}} to {interval['high']:{form}}"
+
+
 def interval_from_json(body: Mapping[str, Any]) -> Interval:
     """Returns what `interval_to_json` was given."""
     mean = body["mean"]

@@ -14,10 +14,8 @@ from pilothouse.cli.output import notices, progress, write_json
 from pilothouse.cli.rows import prompt_of, read_rows
 from pilothouse.cli.targets import find
 from pilothouse.client import PolicyClient, SamplingParams
-from pilothouse.client.collect import AnsweringPolicy, sample_tasks
+from pilothouse.client.collect import AnsweringPolicy, in_parts, sample_tasks
 from pilothouse.errors import ConfigError, InvalidDataError
-
-_TASKS_AT_ONCE = 64
 
 
 def sample(
@@ -65,7 +63,7 @@ def sample(
         client = stack.enter_context(connect(target, timeout, config, overrides))
         tasks = sample_tasks(asked, policies, queue=queue, seed=seed, source=prompts.name, places=places)
         with progress("sampling answers") as tell:
-            while part := list(islice(tasks, _TASKS_AT_ONCE)):
+            for part in in_parts(tasks):
                 added += client.add_tasks(queue, part)
                 sampled += len(part)
                 tell(f"{sampled} of {len(asked)} prompts answered, {added} tasks added")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from blake3 import blake3
 from rich.text import Text
 
 from pilothouse.cli.feedback.connect import connect
@@ -14,10 +13,10 @@ from pilothouse.cli.options import ConfigFile, Json, Overrides, Target, Timeout
 from pilothouse.cli.output import console, notices, table, write_json
 from pilothouse.cli.rows import prompt_of, read_rows
 from pilothouse.client import FeedbackTask
+from pilothouse.client.collect import in_parts, task_id
+from pilothouse.client.policy_codec import chat_message
 from pilothouse.client.types import Chat
 from pilothouse.errors import InvalidDataError
-
-_TASKS_AT_ONCE = 64
 
 
 def add(
@@ -39,11 +38,9 @@ def add(
     tasks = [_task(queue, row, place) for place, row in read_rows(file)]
     if not tasks:
         raise InvalidDataError(f"{file} has no rows")
-    different = list({task.id: task for task in tasks}.values())
-    added = 0
+    different = {task.id: task for task in tasks}.values()
     with connect(target, timeout, config, overrides) as client:
-        for start in range(0, len(different), _TASKS_AT_ONCE):
-            added += client.add_tasks(queue, different[start : start + _TASKS_AT_ONCE])
+        added = sum(client.add_tasks(queue, part) for part in in_parts(different))
     if json:
         write_json({"rows": len(tasks), "added": added})
         return
@@ -84,9 +81,8 @@ def _task(queue: str, row: dict[str, Any], place: str) -> FeedbackTask:
         raise InvalidDataError(f"{place}: 'gold_ranks' must be a list of whole numbers, 1 for the best")
     if type(priority) not in (int, float) or not math.isfinite(priority):
         raise InvalidDataError(f"{place}: 'priority' must be a number")
-    content = blake3(repr((queue, prompt, sorted(answers))).encode()).hexdigest(length=16)
     return FeedbackTask(
-        id=str(row.get("id") or content),
+        id=str(row.get("id") or task_id(queue, prompt, answers)),
         prompt=prompt,
         answers=answers,
         priority=float(priority),
@@ -115,5 +111,4 @@ def _answer(response: Any) -> str | None:
 def _as_text(prompt: str | Chat) -> str:
     if isinstance(prompt, str):
         return prompt
-    turns = (turn if isinstance(turn, tuple) else (turn["role"], turn["content"]) for turn in prompt)
-    return "\n".join(f"{role}: {content}" for role, content in turns)
+    return "\n".join(f"{turn.role}: {turn.content}" for turn in map(chat_message, prompt))

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from pilothouse.errors import NotFoundError
 from pilothouse.feedback.store.events import record
-from pilothouse.feedback.store.queues import refresh_queues, state_by_counts
+from pilothouse.feedback.store.queues import refresh_queues, state_of
 from pilothouse.feedback.tables import Answer, Prompt, Task, TaskState
 
 
@@ -79,7 +79,8 @@ def adjust_prompt(
         ).all()
         refresh_queues(session, tasks)
         for row in tasks:
-            row.state = state_by_counts(row.queue.overlap) if lift else TaskState.WITHDRAWN
+            row.state = TaskState.OPEN if lift else TaskState.WITHDRAWN
+            row.state = state_of(row)
     record(
         session, _action(kind, lift, "prompt"), actor=actor, target=found.prompt_id, detail=reason, now=now
     )

@@ -16,7 +16,7 @@ from pilothouse.feedback.store.claims import lock_task, release_all
 from pilothouse.feedback.store.erasing import ERASED, strip_events, strip_work
 from pilothouse.feedback.store.events import record
 from pilothouse.feedback.store.queues import has_place, state_of
-from pilothouse.feedback.store.raters import lock_rater
+from pilothouse.feedback.store.raters import get_rater, lock_rater
 from pilothouse.feedback.tables import Invite, Rater, RaterState, Session, Submission
 
 
@@ -135,10 +135,7 @@ def get_person(session: Transaction, rater: str) -> Person:
     Raises:
         NotFoundError: There is none with this id.
     """
-    found = session.get(Rater, rater)
-    if found is None:
-        raise NotFoundError(f"there is no rater '{rater}'; ListRaters shows all")
-    return person(found)
+    return person(get_rater(session, rater))
 
 
 def list_people(session: Transaction) -> list[Person]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Integer, func, select
 from sqlalchemy.orm import Session
 
-from pilothouse.feedback.store.queues import get_queue
-from pilothouse.feedback.tables import Demonstration, Prompt, Submission, Task, TaskState
+from pilothouse.feedback.store.queues import check_queue
+from pilothouse.feedback.tables import UNFINISHED, Demonstration, Prompt, Submission, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,7 @@ def progress(session: Session, queue: str = "") -> Progress:
     Raises:
         NotFoundError: There is no such queue.
     """
-    if queue:
-        get_queue(session, queue)
+    check_queue(session, queue)
     ours: list[ColumnElement[bool]] = [Task.is_gold.is_(False), Prompt.vetoed.is_(False)]
     if queue:
         ours.append(Task.queue_name == queue)
@@ -62,9 +61,7 @@ def progress(session: Session, queue: str = "") -> Progress:
         .where(Submission.counts, *ours)
     )
     left = session.scalar(
-        select(func.count(Task.number))
-        .join(Task.prompt)
-        .where(Task.state.in_((TaskState.OPEN, TaskState.FULL)), *ours)
+        select(func.count(Task.number)).join(Task.prompt).where(Task.state.in_(UNFINISHED), *ours)
     )
     return Progress(rankings=said.get("ranking", 0), demonstrations=written or 0, open_tasks=left or 0)
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from pilothouse.errors import InvalidRequestError, NotFoundError
 from pilothouse.feedback.tables import (
+    UNFINISHED,
     Assignment,
     AssignmentState,
     Kind,
@@ -69,9 +70,7 @@ def put_queue(session: Session, settings: QueueSettings, *, now: float) -> None:
     queue.gold_every = settings.gold_every
     session.flush()
     session.execute(
-        update(Task)
-        .where(Task.queue_name == settings.name)
-        .values(state=state_by_counts(settings.overlap, withdrawn=Task.state == TaskState.WITHDRAWN))
+        update(Task).where(Task.queue_name == settings.name).values(state=_state_by_counts(settings.overlap))
     )
 
 
@@ -95,17 +94,6 @@ def has_place(task: Task) -> bool:
     return task.is_gold or task.taken < task.queue.overlap
 
 
-def state_by_counts(overlap: int, *, withdrawn: ColumnElement[bool] | None = None) -> ColumnElement[str]:
-    """Returns the SQL of the state that follows from a task's counts, or from its being withdrawn."""
-    return case(
-        *([] if withdrawn is None else [(withdrawn, TaskState.WITHDRAWN.value)]),
-        (Task.is_gold, TaskState.OPEN.value),
-        (Task.answered >= overlap, TaskState.DONE.value),
-        (Task.taken >= overlap, TaskState.FULL.value),
-        else_=TaskState.OPEN.value,
-    )
-
-
 def get_queue(session: Session, name: str) -> Queue:
     """Returns a queue.
 
@@ -119,6 +107,16 @@ def get_queue(session: Session, name: str) -> Queue:
             f"there is no queue '{name}'; queues: {known}; `pilothouse feedback queue` or PutQueue makes one"
         )
     return queue
+
+
+def check_queue(session: Session, name: str) -> None:
+    """Makes sure that there is a queue of this name; empty stands for all queues.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    if name:
+        get_queue(session, name)
 
 
 def list_queues(session: Session, *, now: float) -> list[QueueCounts]:
@@ -156,7 +154,7 @@ def list_queues(session: Session, *, now: float) -> list[QueueCounts]:
     return [
         QueueCounts(
             settings=settings_of(queue),
-            open_tasks=counted(queue.name, False, TaskState.OPEN, TaskState.FULL),
+            open_tasks=counted(queue.name, False, *UNFINISHED),
             done_tasks=counted(queue.name, False, TaskState.DONE),
             gold_tasks=counted(queue.name, True, *TaskState),
             leased=leases.get(queue.name, 0),
@@ -177,4 +175,15 @@ def settings_of(queue: Queue) -> QueueSettings:
         lease_seconds=queue.lease_seconds,
         gold_every=queue.gold_every,
         paused=queue.paused,
+    )
+
+
+def _state_by_counts(overlap: int) -> ColumnElement[str]:
+    """Returns the SQL of `state_of`, for queues with this overlap."""
+    return case(
+        (Task.state == TaskState.WITHDRAWN, TaskState.WITHDRAWN.value),
+        (Task.is_gold, TaskState.OPEN.value),
+        (Task.answered >= overlap, TaskState.DONE.value),
+        (Task.taken >= overlap, TaskState.FULL.value),
+        else_=TaskState.OPEN.value,
     )

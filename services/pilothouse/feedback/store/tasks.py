@@ -13,7 +13,7 @@ from pilothouse.errors import InvalidRequestError
 from pilothouse.feedback.records import MAX_ANSWERS, MIN_ANSWERS, AnswerRecord, PromptRecord
 from pilothouse.feedback.store.queues import get_queue
 from pilothouse.feedback.store.reading import answer_record, prompt_record
-from pilothouse.feedback.tables import Answer, Kind, Prompt, Task, TaskState
+from pilothouse.feedback.tables import UNFINISHED, Answer, Kind, Prompt, Task, TaskState
 
 Value = TypeVar("Value")
 
@@ -99,7 +99,7 @@ def list_open_tasks(session: Session, queue_name: str, *, limit: int, after: str
         .where(
             Task.queue_name == queue_name,
             Task.is_gold.is_(False),
-            Task.state.in_((TaskState.OPEN, TaskState.FULL)),
+            Task.state.in_(UNFINISHED),
             Task.id > after,
         )
         .order_by(Task.id)

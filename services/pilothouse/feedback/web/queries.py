@@ -9,6 +9,7 @@ from pilothouse.errors import NotFoundError
 from pilothouse.feedback.store import people, progress
 from pilothouse.feedback.store.queues import get_queue
 from pilothouse.feedback.tables import (
+    UNFINISHED,
     Assignment,
     AssignmentState,
     Demonstration,
@@ -135,7 +136,7 @@ def why_nothing(session: Session, queue: str, rater: str) -> Nothing:
     ordinary = (Task.queue_name == queue, Task.is_gold.is_(False), Task.state != TaskState.WITHDRAWN)
     if not session.scalar(select(exists().where(*ordinary))):
         return Nothing(title="No tasks yet", text="Nobody has put tasks into this queue. Come back later.")
-    unfinished = Task.state.in_((TaskState.OPEN, TaskState.FULL))
+    unfinished = Task.state.in_(UNFINISHED)
     if session.scalar(select(exists().where(*ordinary, unfinished, ~_had(rater)))):
         return Nothing(
             title="Nothing free right now",

@@ -1,9 +1,8 @@
 """The loop's way to people: answers to rank, the wait for rankings, and the snapshot that is learned from."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pilothouse.client import (
     SamplingParams,
     Split,
 )
-from pilothouse.client.collect import AnsweringPolicy, sample_tasks
+from pilothouse.client.collect import AnsweringPolicy, in_parts, sample_tasks
 from pilothouse.errors import ConfigError, InvalidDataError
 from pilothouse.tensors import Floats
 from pilothouse.trainer.data.records import Prompt, read_prompts
@@ -124,7 +123,7 @@ def collect(
         show(len(tasks), len(asked), "prompts answered")
     if config.oversample > 1 or config.answers_per_task:
         tasks = most_wanted(tasks, reward, config.answers_per_task)[: config.tasks_per_turn]
-    added = sum(feedback.add_tasks(config.queue, part) for part in _parts(tasks, 64))
+    added = sum(feedback.add_tasks(config.queue, part) for part in in_parts(tasks))
     return {"prompts": len(prompts), "tasks": len(tasks), "added": added}
 
 
@@ -212,12 +211,6 @@ def take(config: LoopConfig, feedback: FeedbackClient, folder: Path) -> Snapshot
                 "been ranked, or change that share"
             )
     return Snapshot.inside(folder, manifests)
-
-
-def _parts(tasks: Iterable[FeedbackTask], size: int) -> Iterable[list[FeedbackTask]]:
-    rest = iter(tasks)
-    while part := list(islice(rest, size)):
-        yield part
 
 
 def _text(answer: FeedbackAnswer | str) -> str:

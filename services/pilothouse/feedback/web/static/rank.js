@@ -3,7 +3,7 @@ import { cards, draw, fillAnswers } from "./cards.js";
 import { Desk } from "./desk.js";
 import { watchDrags } from "./drag.js";
 import { EMPTY, move, put, ranks, remove, toggleTie } from "./order.js";
-import { digit, fillTask, isEditing, isPlain, openComment, readComment, skipKey, watchSkip, writeComment } from "./task.js";
+import { digit, fillTask, isEditing, isPlain, openComment, readComment, skipKey, taken, watchSkip, writeComment } from "./task.js";
 
 const form = document.querySelector("#task");
 const ask = document.querySelector("#ask");
@@ -144,11 +144,6 @@ function onKey(event) {
   if (chip && step) return taken(event, () => shift(Number(chip.dataset.place), step));
   const act = letters[event.key.toLowerCase()];
   if (act) taken(event, act);
-}
-
-function taken(event, act) {
-  event.preventDefault();
-  act();
 }
 
 function shift(place, step) {

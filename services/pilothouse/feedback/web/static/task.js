@@ -37,6 +37,12 @@ export function openComment() {
   commentText.focus();
 }
 
+// Does what an event asks for, and not what the browser would.
+export function taken(event, act) {
+  event.preventDefault();
+  act();
+}
+
 export const isEditing = (element) => element.matches("textarea, select, input:not([type=checkbox])");
 
 // Whether a letter was pressed alone: with Ctrl and the like it is the browser's.

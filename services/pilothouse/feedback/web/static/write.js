@@ -1,6 +1,6 @@
 // The page on which people write answers.
 import { Desk } from "./desk.js";
-import { fillTask, isEditing, isPlain, readComment, skipKey, watchSkip, writeComment } from "./task.js";
+import { fillTask, isEditing, isPlain, readComment, skipKey, taken, watchSkip, writeComment } from "./task.js";
 
 const form = document.querySelector("#task");
 const text = document.querySelector("#text");
@@ -41,11 +41,6 @@ function takesBack(event, command, editing) {
   if (isPlain(event, "u")) return !editing;
   const undo = command && !event.shiftKey && event.key.toLowerCase() === "z";
   return undo && (!editing || (event.target === text && text.value === ""));
-}
-
-function taken(event, act) {
-  event.preventDefault();
-  act();
 }
 
 const desk = new Desk(form, work);
