@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_BIN := .venvs/protos/bin
 # What the base install lacks, and sdk/ must not import.
-EXTRAS := models,policy,reference,reward,reward-gpu,reward-torch,feedback,feedback-postgresql,trainer,demo,all
+EXTRAS := cluster,models,policy,reference,reward,reward-gpu,reward-torch,feedback,feedback-postgresql,trainer,demo,all
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 

@@ -1,0 +1,1 @@
+"""Pilothouse on Kubernetes: what needs the Kubernetes client."""
