@@ -148,6 +148,60 @@ class GetPushResponse(_message.Message):
     committed: bool
     def __init__(self, next_offset: _Optional[int] = ..., total_size_bytes: _Optional[int] = ..., committed: _Optional[bool] = ...) -> None: ...
 
+class GetWeightsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetWeightsResponse(_message.Message):
+    __slots__ = ("instance", "epoch", "version", "digest", "fence", "open_epoch", "open_version")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OPEN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    epoch: int
+    version: int
+    digest: bytes
+    fence: int
+    open_epoch: int
+    open_version: int
+    def __init__(self, instance: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[bytes] = ..., fence: _Optional[int] = ..., open_epoch: _Optional[int] = ..., open_version: _Optional[int] = ...) -> None: ...
+
+class FetchWeightsRequest(_message.Message):
+    __slots__ = ("above_epoch", "above_version")
+    ABOVE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ABOVE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    above_epoch: int
+    above_version: int
+    def __init__(self, above_epoch: _Optional[int] = ..., above_version: _Optional[int] = ...) -> None: ...
+
+class ServedWeights(_message.Message):
+    __slots__ = ("epoch", "version", "fence", "manifest", "digest", "tensor_digests")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    version: int
+    fence: int
+    manifest: Manifest
+    digest: bytes
+    tensor_digests: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, epoch: _Optional[int] = ..., version: _Optional[int] = ..., fence: _Optional[int] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., digest: _Optional[bytes] = ..., tensor_digests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class FetchWeightsResponse(_message.Message):
+    __slots__ = ("weights", "chunk")
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    weights: ServedWeights
+    chunk: UploadPushRequest
+    def __init__(self, weights: _Optional[_Union[ServedWeights, _Mapping]] = ..., chunk: _Optional[_Union[UploadPushRequest, _Mapping]] = ...) -> None: ...
+
 class RollbackRequest(_message.Message):
     __slots__ = ("kv_policy",)
     KV_POLICY_FIELD_NUMBER: _ClassVar[int]

@@ -63,6 +63,16 @@ class WeightsServiceStub:
                 request_serializer=pilothouse_dot_v1_dot_weights__pb2.GetPushRequest.SerializeToString,
                 response_deserializer=pilothouse_dot_v1_dot_weights__pb2.GetPushResponse.FromString,
                 _registered_method=True)
+        self.GetWeights = channel.unary_unary(
+                '/pilothouse.v1.WeightsService/GetWeights',
+                request_serializer=pilothouse_dot_v1_dot_weights__pb2.GetWeightsRequest.SerializeToString,
+                response_deserializer=pilothouse_dot_v1_dot_weights__pb2.GetWeightsResponse.FromString,
+                _registered_method=True)
+        self.FetchWeights = channel.unary_stream(
+                '/pilothouse.v1.WeightsService/FetchWeights',
+                request_serializer=pilothouse_dot_v1_dot_weights__pb2.FetchWeightsRequest.SerializeToString,
+                response_deserializer=pilothouse_dot_v1_dot_weights__pb2.FetchWeightsResponse.FromString,
+                _registered_method=True)
         self.Rollback = channel.unary_unary(
                 '/pilothouse.v1.WeightsService/Rollback',
                 request_serializer=pilothouse_dot_v1_dot_weights__pb2.RollbackRequest.SerializeToString,
@@ -120,6 +130,21 @@ class WeightsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWeights(self, request, context):
+        """Tells which weights serve here and which are on their way. Answers before the policy is ready, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchWeights(self, request, context):
+        """Streams the weights that serve here, for a replica that joins late: first what they are, then their bytes.
+        Fails with NOT_FOUND where nothing newer than what the caller has serves here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Rollback(self, request, context):
         """Goes back to the weights that served before the last commit. The operator's.
         Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
@@ -155,6 +180,16 @@ def add_WeightsServiceServicer_to_server(servicer, server):
                     servicer.GetPush,
                     request_deserializer=pilothouse_dot_v1_dot_weights__pb2.GetPushRequest.FromString,
                     response_serializer=pilothouse_dot_v1_dot_weights__pb2.GetPushResponse.SerializeToString,
+            ),
+            'GetWeights': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWeights,
+                    request_deserializer=pilothouse_dot_v1_dot_weights__pb2.GetWeightsRequest.FromString,
+                    response_serializer=pilothouse_dot_v1_dot_weights__pb2.GetWeightsResponse.SerializeToString,
+            ),
+            'FetchWeights': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchWeights,
+                    request_deserializer=pilothouse_dot_v1_dot_weights__pb2.FetchWeightsRequest.FromString,
+                    response_serializer=pilothouse_dot_v1_dot_weights__pb2.FetchWeightsResponse.SerializeToString,
             ),
             'Rollback': grpc.unary_unary_rpc_method_handler(
                     servicer.Rollback,
@@ -301,6 +336,60 @@ class WeightsService:
             '/pilothouse.v1.WeightsService/GetPush',
             pilothouse_dot_v1_dot_weights__pb2.GetPushRequest.SerializeToString,
             pilothouse_dot_v1_dot_weights__pb2.GetPushResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWeights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pilothouse.v1.WeightsService/GetWeights',
+            pilothouse_dot_v1_dot_weights__pb2.GetWeightsRequest.SerializeToString,
+            pilothouse_dot_v1_dot_weights__pb2.GetWeightsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchWeights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pilothouse.v1.WeightsService/FetchWeights',
+            pilothouse_dot_v1_dot_weights__pb2.FetchWeightsRequest.SerializeToString,
+            pilothouse_dot_v1_dot_weights__pb2.FetchWeightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

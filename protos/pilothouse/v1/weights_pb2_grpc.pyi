@@ -58,6 +58,12 @@ class WeightsServiceStub:
     """Drops a transaction and frees its memory. Aborting twice is not an error."""
     GetPush: _grpc.UnaryUnaryMultiCallable[_weights_pb2.GetPushRequest, _weights_pb2.GetPushResponse]
     """Reports how far a transaction has come."""
+    GetWeights: _grpc.UnaryUnaryMultiCallable[_weights_pb2.GetWeightsRequest, _weights_pb2.GetWeightsResponse]
+    """Tells which weights serve here and which are on their way. Answers before the policy is ready, too."""
+    FetchWeights: _grpc.UnaryStreamMultiCallable[_weights_pb2.FetchWeightsRequest, _weights_pb2.FetchWeightsResponse]
+    """Streams the weights that serve here, for a replica that joins late: first what they are, then their bytes.
+    Fails with NOT_FOUND where nothing newer than what the caller has serves here.
+    """
     Rollback: _grpc.UnaryUnaryMultiCallable[_weights_pb2.RollbackRequest, _weights_pb2.RollbackResponse]
     """Goes back to the weights that served before the last commit. The operator's.
     Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
@@ -93,6 +99,12 @@ class WeightsServiceAsyncStub(WeightsServiceStub):
     """Drops a transaction and frees its memory. Aborting twice is not an error."""
     GetPush: _aio.UnaryUnaryMultiCallable[_weights_pb2.GetPushRequest, _weights_pb2.GetPushResponse]  # type: ignore[assignment]
     """Reports how far a transaction has come."""
+    GetWeights: _aio.UnaryUnaryMultiCallable[_weights_pb2.GetWeightsRequest, _weights_pb2.GetWeightsResponse]  # type: ignore[assignment]
+    """Tells which weights serve here and which are on their way. Answers before the policy is ready, too."""
+    FetchWeights: _aio.UnaryStreamMultiCallable[_weights_pb2.FetchWeightsRequest, _weights_pb2.FetchWeightsResponse]  # type: ignore[assignment]
+    """Streams the weights that serve here, for a replica that joins late: first what they are, then their bytes.
+    Fails with NOT_FOUND where nothing newer than what the caller has serves here.
+    """
     Rollback: _aio.UnaryUnaryMultiCallable[_weights_pb2.RollbackRequest, _weights_pb2.RollbackResponse]  # type: ignore[assignment]
     """Goes back to the weights that served before the last commit. The operator's.
     Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
@@ -155,6 +167,24 @@ class WeightsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_weights_pb2.GetPushResponse, _abc.Awaitable[_weights_pb2.GetPushResponse]]:
         """Reports how far a transaction has come."""
+
+    @_abc_1.abstractmethod
+    def GetWeights(
+        self,
+        request: _weights_pb2.GetWeightsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_weights_pb2.GetWeightsResponse, _abc.Awaitable[_weights_pb2.GetWeightsResponse]]:
+        """Tells which weights serve here and which are on their way. Answers before the policy is ready, too."""
+
+    @_abc_1.abstractmethod
+    def FetchWeights(
+        self,
+        request: _weights_pb2.FetchWeightsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_weights_pb2.FetchWeightsResponse], _abc.AsyncIterator[_weights_pb2.FetchWeightsResponse]]:
+        """Streams the weights that serve here, for a replica that joins late: first what they are, then their bytes.
+        Fails with NOT_FOUND where nothing newer than what the caller has serves here.
+        """
 
     @_abc_1.abstractmethod
     def Rollback(

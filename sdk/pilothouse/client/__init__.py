@@ -62,8 +62,10 @@ from pilothouse.client.types import (
     TokenRow,
     TrainerStatus,
     VersionSpan,
+    WeightsState,
 )
-from pilothouse.client.weights import AsyncWeightsClient, WeightsClient
+from pilothouse.client.weights import StagedPush, WeightsClient
+from pilothouse.client.weights_async import AsyncWeightsClient
 
 __all__ = [
     "Adjustment",
@@ -120,6 +122,7 @@ __all__ = [
     "Skip",
     "SkipReason",
     "Split",
+    "StagedPush",
     "StepMetrics",
     "TaskKind",
     "TokenEvent",
@@ -129,5 +132,6 @@ __all__ = [
     "TrainerStatus",
     "VersionSpan",
     "WeightsClient",
+    "WeightsState",
     "WrittenAnswer",
 ]

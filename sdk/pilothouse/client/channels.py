@@ -38,6 +38,9 @@ _NEVER_AGAIN = [
 
 Option = tuple[str, Any]
 
+DNS = "dns:///"
+"""Begins an address that stands for all replicas that DNS knows."""
+
 _ADDRESS = re.compile(r"(?:(?:dns|ipv4|ipv6):(?://[^/\s]*/)?)?(?:\[[^\]\s]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 """A host, or an IPv6 address in brackets, and its port."""
 
@@ -62,7 +65,7 @@ def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECOND
     Raises:
         ConfigError: ``target`` is no address.
     """
-    _check(target)
+    check_target(target)
     return [
         ("grpc.service_config", json.dumps(service_config(target))),
         ("grpc.enable_retries", 1),
@@ -81,8 +84,12 @@ def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECOND
     ]
 
 
-def _check(target: str) -> None:
-    """Refuses an address without a port that can be: gRPC would try it until the deadline."""
+def check_target(target: str) -> None:
+    """Refuses an address without a port that can be: gRPC would try it until the deadline.
+
+    Raises:
+        ConfigError: ``target`` is no address.
+    """
     if target.startswith(("unix:", "unix-abstract:")):
         return
     found = _ADDRESS.fullmatch(target)

@@ -154,6 +154,22 @@ class PushResult:
     """BLAKE3 of every tensor; give those of unchanged ones to the next push to save hashing them again."""
 
 
+@dataclass(frozen=True, slots=True)
+class WeightsState:
+    """Which weights a policy serves."""
+
+    instance: str
+    """Names the policy's process: another one after a restart."""
+    epoch: int
+    version: int
+    digest: str
+    """BLAKE3 of the weights, lower-case hex; equal to that of the push which brought them."""
+    fence: int
+    """Highest epoch that has begun a push there."""
+    arriving: tuple[int, int] | None
+    """(epoch, version) of the push that is open."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreComponent:
     """One part of a composed score."""

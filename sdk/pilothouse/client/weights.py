@@ -1,70 +1,24 @@
-"""Clients of the weights service."""
+"""The blocking client of the weights service."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from pilothouse import tensors as wire
-from pilothouse.client.base import AsyncClient, SyncClient, sendable
-from pilothouse.client.policy_codec import floats
-from pilothouse.client.push_plan import CHUNK_BYTES, PushPlan, plan_push
-from pilothouse.client.types import KvPolicy, PushResult, TokenRow
-from pilothouse.errors import (
-    CorruptChunkError,
-    DeadlineExceededError,
-    DrainingError,
-    InternalError,
-    InvalidRequestError,
-    PilothouseError,
-    ProtocolError,
-    QueueFullError,
-    UnavailableError,
-)
+from pilothouse.client import weights_codec as codec
+from pilothouse.client.base import SyncClient
+from pilothouse.client.push_plan import PushPlan, plan_push
+from pilothouse.client.types import KvPolicy, PushResult, TokenRow, WeightsState
+from pilothouse.errors import PilothouseError
 from pilothouse.v1 import weights_pb2, weights_pb2_grpc
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
-_KV_POLICIES: dict[KvPolicy | None, weights_pb2.KvPolicy] = {
-    None: weights_pb2.KV_POLICY_UNSPECIFIED,
-    "keep": weights_pb2.KV_POLICY_KEEP,
-    "recompute": weights_pb2.KV_POLICY_RECOMPUTE,
-}
+@dataclass(frozen=True, slots=True)
+class StagedPush:
+    """Weights that a policy has received and does not serve yet: to be committed or aborted."""
 
-_BROKEN = (UnavailableError, DrainingError, QueueFullError, CorruptChunkError)
-"""After these an upload goes on from where the server has got to."""
-
-_UNDECIDED = (UnavailableError, DeadlineExceededError)
-"""After these a commit may or may not have happened; aborting could not undo it."""
-
-_MAX_ATTEMPTS = 6
-"""Broken streams in a row, without one byte of progress, before the push is given up."""
-
-_FIRST_PAUSE_SECONDS = 0.2
-"""Before an upload is taken up again; doubles with every failure in a row, up to 2 s."""
-
-
-class _Progress:
-    """Decides whether and when a broken upload is taken up again."""
-
-    def __init__(self) -> None:
-        self._offset = -1
-        self._attempts = 0
-
-    def started(self, offset: int) -> None:
-        """Notes where an attempt begins; getting further than the last one forgets its failures."""
-        if offset > self._offset:
-            self._offset, self._attempts = offset, 0
-
-    def pause_seconds(self, error: PilothouseError) -> float:
-        """Returns how long to wait before the next attempt; raises ``error`` if there is to be none."""
-        self._attempts += 1
-        if not isinstance(error, _BROKEN) or self._attempts >= _MAX_ATTEMPTS:
-            raise error
-        return error.retry_after_seconds or min(_FIRST_PAUSE_SECONDS * 2 ** (self._attempts - 1), 2.0)
+    push_id: str
+    plan: PushPlan
 
 
 class WeightsClient(SyncClient):
@@ -76,7 +30,7 @@ class WeightsClient(SyncClient):
 
     def push(
         self,
-        tensors: Arrays,
+        tensors: codec.Arrays,
         *,
         run: str,
         epoch: int,
@@ -110,17 +64,55 @@ class WeightsClient(SyncClient):
             NonFiniteWeightsError: A tensor holds NaN or infinity.
             UnavailableError: The policy went away and did not come back in time.
         """
-        commit = _commit_request(probes, kv_policy)
-        plan = plan_push(tensors, unchanged)
-        begin = _begin_request(plan, run, epoch, version, parent)
-        commit.push_id = self._upload_all(plan, begin)
-        try:
-            answer = self._call(self._stub.CommitPush, commit)
-        except PilothouseError as error:
-            if not isinstance(error, _UNDECIDED):
-                self._abort(commit.push_id)
-            raise
-        return _result(plan, answer)
+        commit = codec.commit_request(probes, kv_policy)  # first, so that a mistake costs no upload
+        staged = self.stage(
+            plan_push(tensors, unchanged), run=run, epoch=epoch, version=version, parent=parent
+        )
+        return self._commit(staged, commit)
+
+    def stage(
+        self, plan: PushPlan, *, run: str, epoch: int, version: int, parent: tuple[int, int] | None = None
+    ) -> StagedPush:
+        """Brings new weights to the policy without serving them: the first half of ``push``.
+
+        A broken upload goes on from the last byte that arrived. For the other arguments and errors see
+        ``push``.
+
+        Args:
+            plan: Of `pilothouse.client.push_plan.plan_push`; several policies may be given the same.
+            run: Name of the training run.
+            epoch: Fencing token of this trainer.
+            version: Version of these weights.
+            parent: (epoch, version) that has the plan's unchanged tensors.
+        """
+        push_id = self._upload_all(plan, codec.begin_request(plan, run, epoch, version, parent))
+        return StagedPush(push_id, plan)
+
+    def touch(self, staged: StagedPush) -> None:
+        """Keeps a staged push from expiring while others are made.
+
+        Raises:
+            NotFoundError, FencedError: It has ended.
+        """
+        self._call(self._stub.GetPush, weights_pb2.GetPushRequest(push_id=staged.push_id))
+
+    def commit(
+        self, staged: StagedPush, *, probes: Sequence[TokenRow] = (), kv_policy: KvPolicy | None = None
+    ) -> PushResult:
+        """Brings staged weights into service; the second half of ``push``. Again, it answers the same."""
+        return self._commit(staged, codec.commit_request(probes, kv_policy))
+
+    def abort(self, staged: StagedPush) -> None:
+        """Drops staged weights; where that fails, their lease drops them."""
+        self._abort(staged.push_id)
+
+    def state(self) -> WeightsState:
+        """Returns which weights serve, and which are on their way; also while the policy is not ready.
+
+        Raises:
+            UnavailableError: The policy cannot be reached.
+        """
+        return codec.state(self._call(self._stub.GetWeights, weights_pb2.GetWeightsRequest()))
 
     def rollback(self, kv_policy: KvPolicy | None = None) -> tuple[int, int]:
         """Goes back to the weights before the last commit; returns the (epoch, version) now serving.
@@ -128,13 +120,23 @@ class WeightsClient(SyncClient):
         Raises:
             NoPreviousWeightsError: There are none.
         """
-        request = weights_pb2.RollbackRequest(kv_policy=_kv_policy(kv_policy))
+        request = weights_pb2.RollbackRequest(kv_policy=codec.encode_kv_policy(kv_policy))
         answer = self._call(self._stub.Rollback, request)
         return answer.epoch, answer.version
 
+    def _commit(self, staged: StagedPush, request: weights_pb2.CommitPushRequest) -> PushResult:
+        request.push_id = staged.push_id
+        try:
+            answer = self._call(self._stub.CommitPush, request)
+        except PilothouseError as error:
+            if not isinstance(error, codec.UNDECIDED):
+                self._abort(staged.push_id)
+            raise
+        return codec.result(staged.plan, answer)
+
     def _upload_all(self, plan: PushPlan, begin: weights_pb2.BeginPushRequest) -> str:
         """Begins, uploads, resumes; returns the transaction that has all bytes."""
-        progress = _Progress()
+        progress = codec.Progress()
         while True:
             push = self._call(self._stub.BeginPush, begin)  # of an open push: answers how far it has come
             progress.started(push.next_offset)
@@ -152,145 +154,9 @@ class WeightsClient(SyncClient):
     def _upload(self, plan: PushPlan, push: weights_pb2.BeginPushResponse) -> None:
         if push.next_offset == plan.total_bytes:
             return
-        chunks = plan.chunks(push.push_id, push.next_offset, _chunk_bytes(push))
-        _check_complete(plan, self._call(self._stub.UploadPush, chunks).next_offset)
+        chunks = plan.chunks(push.push_id, push.next_offset, codec.chunk_bytes(push))
+        codec.check_complete(plan, self._call(self._stub.UploadPush, chunks).next_offset)
 
     def _abort(self, push_id: str) -> None:
         with suppress(PilothouseError):  # its lease ends it too; the first error is the one to tell
             self._call(self._stub.AbortPush, weights_pb2.AbortPushRequest(push_id=push_id))
-
-
-class AsyncWeightsClient(AsyncClient):
-    """Replaces the weights of a running policy, for asyncio."""
-
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
-        self._stub = weights_pb2_grpc.WeightsServiceStub(self._channel)
-
-    async def push(
-        self,
-        tensors: Arrays,
-        *,
-        run: str,
-        epoch: int,
-        version: int,
-        parent: tuple[int, int] | None = None,
-        unchanged: Collection[str] | Mapping[str, bytes] = (),
-        probes: Sequence[TokenRow] = (),
-        kv_policy: KvPolicy | None = None,
-    ) -> PushResult:
-        """As ``WeightsClient.push``."""
-        commit = _commit_request(probes, kv_policy)
-        plan = await asyncio.to_thread(plan_push, tensors, unchanged)
-        begin = _begin_request(plan, run, epoch, version, parent)
-        commit.push_id = await self._upload_all(plan, begin)
-        try:
-            answer = await self._call(self._stub.CommitPush, commit)
-        except PilothouseError as error:
-            if not isinstance(error, _UNDECIDED):
-                await self._abort(commit.push_id)
-            raise
-        return _result(plan, answer)
-
-    async def rollback(self, kv_policy: KvPolicy | None = None) -> tuple[int, int]:
-        """As ``WeightsClient.rollback``."""
-        request = weights_pb2.RollbackRequest(kv_policy=_kv_policy(kv_policy))
-        answer = await self._call(self._stub.Rollback, request)
-        return answer.epoch, answer.version
-
-    async def _upload_all(self, plan: PushPlan, begin: weights_pb2.BeginPushRequest) -> str:
-        progress = _Progress()
-        while True:
-            push = await self._call(self._stub.BeginPush, begin)
-            progress.started(push.next_offset)
-            try:
-                await self._upload(plan, push)
-                push_id: str = push.push_id
-                return push_id
-            except PilothouseError as error:
-                try:
-                    pause = progress.pause_seconds(error)
-                except PilothouseError:
-                    await self._abort(push.push_id)
-                    raise
-            await asyncio.sleep(pause)
-
-    async def _upload(self, plan: PushPlan, push: weights_pb2.BeginPushResponse) -> None:
-        if push.next_offset == plan.total_bytes:
-            return
-        try:
-            answer = await self._call(self._stub.UploadPush, _in_threads(plan, push))
-        except InternalError as error:
-            # grpc.aio loses a status that arrives while it writes; what ended the push is asked for instead.
-            await self._call(self._stub.GetPush, weights_pb2.GetPushRequest(push_id=push.push_id))
-            raise UnavailableError(f"{self.target} broke the upload off") from error
-        _check_complete(plan, answer.next_offset)
-
-    async def _abort(self, push_id: str) -> None:
-        with suppress(PilothouseError):
-            await self._call(self._stub.AbortPush, weights_pb2.AbortPushRequest(push_id=push_id))
-
-
-async def _in_threads(
-    plan: PushPlan, push: weights_pb2.BeginPushResponse
-) -> AsyncIterator[weights_pb2.UploadPushRequest]:
-    """Yields the chunks, each copied and checked off the event loop."""
-    chunks = plan.chunks(push.push_id, push.next_offset, _chunk_bytes(push))
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        yield chunk
-
-
-@sendable()
-def _begin_request(
-    plan: PushPlan, run: str, epoch: int, version: int, parent: tuple[int, int] | None
-) -> weights_pb2.BeginPushRequest:
-    parent_epoch, parent_version = parent or (0, 0)
-    return weights_pb2.BeginPushRequest(
-        run=run,
-        epoch=epoch,
-        version=version,
-        parent_epoch=parent_epoch,
-        parent_version=parent_version,
-        manifest=plan.manifest,
-    )
-
-
-def _kv_policy(name: KvPolicy | None) -> weights_pb2.KvPolicy:
-    if name not in _KV_POLICIES:
-        raise InvalidRequestError(f"kv_policy must be keep, recompute or None, got {name!r}")
-    return _KV_POLICIES[name]
-
-
-@sendable()
-def _commit_request(probes: Sequence[TokenRow], kv_policy: KvPolicy | None) -> weights_pb2.CommitPushRequest:
-    """Returns the message without its push id; made first, so that a mistake costs no upload."""
-    request = weights_pb2.CommitPushRequest(kv_policy=_kv_policy(kv_policy))
-    if len(probes):
-        request.probes.CopyFrom(wire.encode_sequences(probes))
-    return request
-
-
-def _chunk_bytes(push: weights_pb2.BeginPushResponse) -> int:
-    return min(CHUNK_BYTES, push.max_chunk_bytes or CHUNK_BYTES)
-
-
-def _check_complete(plan: PushPlan, next_offset: int) -> None:
-    if next_offset != plan.total_bytes:
-        raise ProtocolError(f"the policy took {next_offset} of {plan.total_bytes} bytes and said nothing")
-
-
-def _result(plan: PushPlan, answer: weights_pb2.CommitPushResponse) -> PushResult:
-    if answer.digest != plan.manifest.digest:
-        raise ProtocolError("the policy serves weights with another digest than those pushed")
-    has_probes = answer.HasField("probe_logprobs")
-    return PushResult(
-        epoch=answer.epoch,
-        version=answer.version,
-        digest=answer.digest.hex(),
-        probe_logprobs=floats(answer.probe_logprobs, name="probe_logprobs")
-        if has_probes
-        else np.empty(0, np.float32),
-        swap_seconds=answer.swap_seconds,
-        uploaded_bytes=plan.total_bytes,
-        digests=plan.digests,
-    )

@@ -52,7 +52,7 @@ class Limiter:
             self._leave()
 
     def hold(self) -> None:
-        """Refuses calls until ``release``: what is to answer them is still being made."""
+        """Refuses new calls until ``release``: what is to answer them is still, or again, being made."""
         self._held = True
 
     def release(self) -> None:

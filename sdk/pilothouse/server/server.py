@@ -81,7 +81,6 @@ class Server:
             return
         if self.config.reflection:
             _enable_reflection(self.grpc, self._names[1:])
-        self._limiter.hold()
         await self.set_serving(False)
         address = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         try:
@@ -98,10 +97,12 @@ class Server:
         self._listening = True
 
     async def set_serving(self, serving: bool) -> None:
-        """Tells health checks and /readyz whether to send calls here; writes the port file."""
+        """Takes calls or refuses them, tells health checks and /readyz so, and writes the port file."""
         self._serving = serving
         if serving:
             self._limiter.release()
+        else:
+            self._limiter.hold()
         state = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )

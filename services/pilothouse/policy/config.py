@@ -1,11 +1,26 @@
 """Settings of one policy server."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from pilothouse.config import Config
 from pilothouse.server import ServerConfig
+
+
+class CatchUpConfig(Config):
+    """Where a replica that starts late, or was cut off, finds the weights that are current."""
+
+    peers: tuple[str, ...] = ()
+    """Weights ports of the replicas, perhaps its own too: host:port, or dns:///NAME:PORT for all in DNS."""
+    run: Path | None = None
+    """Run directory of the trainer: where no peer has newer weights, its newest checkpoint is served."""
+    check_seconds: float = Field(default=2.0, gt=0)
+    """How often a replica that serves looks whether its peers are ahead."""
+    wait_seconds: float = Field(default=300.0, ge=0)
+    """How long a replica waits, not ready, for weights that are known to be current and that nobody has,
+    before it serves what it has; also the time for copying them."""
 
 
 class PolicyConfig(Config):
@@ -43,3 +58,5 @@ class PolicyConfig(Config):
     """A weight push from which nothing is heard for this long is dropped."""
     keep_previous: bool = True
     """Keep the weights before the last push in memory, so that an operator can roll back."""
+    catch_up: CatchUpConfig = CatchUpConfig()
+    """How a replica gets the current weights when it starts, before it is ready."""

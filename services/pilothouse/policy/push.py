@@ -43,13 +43,38 @@ class Served:
     """Of every tensor, by name."""
 
 
+class Origin(NamedTuple):
+    """What is known of weights that are copied from a peer."""
+
+    digest: bytes
+    """As in the manifest that brought them to the peer."""
+    digests: Mapping[str, bytes]
+    """Of that manifest's tensors, by name."""
+    fence: int
+    """Highest epoch that has begun a push at the peer."""
+
+
 class Offer(NamedTuple):
-    """What a trainer announces when it begins a push."""
+    """What a trainer, or a peer, announces when it begins a push."""
 
     run: str
     version: Version
     parent: Version
     manifest: Manifest
+    origin: Origin | None = None
+    """Set where a peer's weights are copied."""
+
+    @property
+    def fence(self) -> int:
+        """Below which epoch pushes are refused once this one has begun."""
+        return self.version.epoch if self.origin is None else max(self.version.epoch, self.origin.fence)
+
+    def served(self, weights: DecoderWeights) -> Served:
+        """Returns what serves once this has been committed."""
+        if self.origin is not None:
+            return Served(self.version, weights, self.origin.digest, self.origin.digests)
+        digests = {entry.name: entry.digest for entry in self.manifest.entries}
+        return Served(self.version, weights, self.manifest.digest, digests)
 
     def check_order(self, current: Served, fence: int) -> None:
         """Makes sure that these weights may follow those that serve.
@@ -62,7 +87,7 @@ class Offer(NamedTuple):
             FencedError: A newer epoch has begun.
             StaleVersionError: The version is not above the one now serving.
         """
-        if self.version.epoch < fence:
+        if self.version.epoch < fence and self.origin is None:  # a peer's weights were served: no zombie's
             raise FencedError(
                 f"epoch {self.version.epoch} is fenced: epoch {fence} has taken over; stop this trainer"
             )

@@ -21,12 +21,14 @@ from pilothouse.models.panels import in_panels
 from pilothouse.models.text import TextCodec
 from pilothouse.models.threads import one_thread
 from pilothouse.models.weights import DecoderWeights
+from pilothouse.policy.catch_up import CatchUp
 from pilothouse.policy.config import PolicyConfig
 from pilothouse.policy.engine import PolicyEngine
 from pilothouse.policy.limits import Limits
 from pilothouse.policy.metrics import EngineMetrics, PushMetrics
 from pilothouse.policy.push import Served
 from pilothouse.policy.requests import Version
+from pilothouse.policy.run_folder import newest_on_disk
 from pilothouse.policy.runner import ModelRunner
 from pilothouse.policy.scheduler import Scheduler
 from pilothouse.policy.servicer import ModelCard, PolicyServicer
@@ -43,9 +45,10 @@ _log = structlog.get_logger(__name__)
 async def build(
     config: PolicyConfig, *, registry: CollectorRegistry = REGISTRY
 ) -> AsyncIterator[Sequence[Server]]:
-    """Listens, loads the model, warms the engine up, and yields the servers for policy and weights.
+    """Listens, loads the model, warms up, catches up, and yields the servers for policy and weights.
 
-    They do not serve yet: calls are refused until their ``start``.
+    The one for weights serves already: the trainer and late replicas need it before this one is ready. The
+    other refuses calls until its ``start``.
 
     Raises:
         ModelNotFoundError, UnsafeModelError, UnsupportedArchitectureError, ConfigError: It cannot be served.
@@ -53,17 +56,23 @@ async def build(
         InternalError: On leaving: the engine has crashed, so that the process must start anew.
     """
     servers = generate, push = _servers(config)
-    async with listening(servers), _servicers(config, registry, servers) as (policy, weights):
+    async with listening(servers), _servicers(config, registry, servers) as (policy, weights, catch_up):
         policy_pb2_grpc.add_PolicyServiceServicer_to_server(policy, generate.grpc)
         weights_pb2_grpc.add_WeightsServiceServicer_to_server(weights, push.grpc)
-        yield servers
+        await push.start()
+        await catch_up.catch_up()
+        following = asyncio.create_task(catch_up.follow(generate.set_serving))
+        try:
+            yield servers
+        finally:
+            following.cancel()
 
 
 @asynccontextmanager
 async def _servicers(
     config: PolicyConfig, registry: CollectorRegistry, servers: Sequence[Server]
-) -> AsyncIterator[tuple[PolicyServicer, WeightsServicer]]:
-    """Yields what answers calls, over one running engine; ``servers`` go down with it if it crashes."""
+) -> AsyncIterator[tuple[PolicyServicer, WeightsServicer, CatchUp]]:
+    """Yields what answers calls and follows peers, over one engine; ``servers`` go down if it crashes."""
     model = await asyncio.to_thread(_load, config, registry)  # health is answered meanwhile
     engine, limits = model.engine, model.limits
     transactions = WeightTransactions(
@@ -83,13 +92,15 @@ async def _servicers(
         model.card,
         batch_tokens=min(config.prefill_tokens, 512),
     )
+    weights = WeightsServicer(transactions, limits)
+    catch_up = CatchUp(transactions, config.catch_up, instance=weights.instance, published=model.published)
     del model  # this frame lives as long as the service: it would keep the first weights
     engine.stopped.add_done_callback(partial(_stop_process, asyncio.get_running_loop(), servers))
     engine.start()
     watch = asyncio.create_task(transactions.watch())
     try:
         await asyncio.wrap_future(engine.in_pieces(warm_up(engine.runner)))
-        yield policy, WeightsServicer(transactions, limits)
+        yield policy, weights, catch_up
     finally:
         watch.cancel()
         crashed = engine.stopped.done()
@@ -108,12 +119,15 @@ class _Model:
     limits: Limits
     card: ModelCard
     codec: TextCodec
+    published: Version
+    """What the trainer has published last, as far as its run directory tells."""
 
 
 def _load(config: PolicyConfig, registry: CollectorRegistry) -> _Model:
+    source = newest_on_disk(config)
     with one_thread() as threads:
-        loaded = load_causal_lm(config.model, device=config.device, dtype=config.dtype)
-        served = _serve_from(loaded)
+        loaded = load_causal_lm(source.model, device=config.device, dtype=config.dtype)
+        served = _serve_from(loaded, source.version)
         limits = _limits(config, loaded)
         codec = loaded.codec
         card = ModelCard(
@@ -125,15 +139,15 @@ def _load(config: PolicyConfig, registry: CollectorRegistry) -> _Model:
         del loaded  # the engine has its own layout
         gc.collect()  # transformers' copy hangs in reference cycles
         engine = _engine(config, served.weights, limits, registry, config.threads or threads)
-    return _Model(served, engine, limits, card, codec)
+    return _Model(served, engine, limits, card, codec, source.published)
 
 
-def _serve_from(loaded: CausalLM) -> Served:
+def _serve_from(loaded: CausalLM, version: Version) -> Served:
     """Returns the loaded weights in the engine's layout, with digests as a push would announce them."""
     state = {name: tensor.detach() for name, tensor in parameters_by_name(loaded.model).items()}
     digests = _digests(state)
     return Served(
-        version=Version(0, 0),
+        version=version,
         weights=owned(in_panels(DecoderWeights.from_state(loaded.spec, state)), state.values()),
         digest=blake3(b"".join(digests[name] for name in sorted(digests))).digest(),
         digests=digests,

@@ -100,7 +100,7 @@ class WeightTransactions:
             offer.manifest.check(self._shapes)
             offer.check_parent(self.current)
             self._displace(offer)
-            self._fence = offer.version.epoch
+            self._fence = max(self._fence, offer.fence)
             self._push = Push(secrets.token_hex(8), offer, self._engine, self.current, self._clock())
             return self._push.progress
 
@@ -162,6 +162,17 @@ class WeightTransactions:
             raise PushInProgressError("the push has been committed; only an operator's rollback undoes it")
         self._drop(push, NotFoundError("the push was aborted; begin again"))
 
+    @property
+    def fence(self) -> int:
+        """Highest epoch that has begun a push: older ones are refused."""
+        return self._fence
+
+    @property
+    def arriving(self) -> Version | None:
+        """Version of the open push."""
+        push = self._push
+        return None if push is None or push.answer is not None else push.offer.version
+
     def progress(self, push_id: str) -> Progress:
         """Reports how far a push has come.
 
@@ -219,11 +230,17 @@ class WeightTransactions:
         return self.current.version == push.offer.version
 
     def _displace(self, offer: Offer) -> None:
-        """Makes room for a new push: a newer epoch drops an open push, the same epoch must end it."""
+        """Makes room for a new push: a newer epoch drops an open push, the same epoch must end it.
+
+        A copy from a peer gives way to whatever a trainer brings.
+        """
         push = self._push
         if push is None or push.answer is not None:
             return
-        if offer.version.epoch == push.offer.version.epoch:
+        if push.offer.origin is not None:
+            self._drop(push, NotFoundError("the trainer brings newer weights than the peer had"))
+            return
+        if offer.version.epoch == push.offer.version.epoch or offer.origin is not None:
             raise PushInProgressError(
                 f"a push of version {push.offer.version.version} is open; commit or abort it, or wait "
                 f"{self.lease_seconds:g} s"
@@ -249,11 +266,10 @@ class WeightTransactions:
         offer, weights = push.offer, push.weights
         swap = self._engine.swap(weights, offer.version, recompute=kv_policy == "recompute")
         held_up = await asyncio.wrap_future(swap)
-        digests = {entry.name: entry.digest for entry in offer.manifest.entries}
         self._previous = self.current if self._keep_previous else None
-        self._serve(Served(offer.version, weights, offer.manifest.digest, digests))
+        self._serve(offer.served(weights))
         self._metrics.pushed(self._clock() - push.began)
-        answer = Committed(offer.version, offer.manifest.digest, logprobs, held_up)
+        answer = Committed(offer.version, self.current.digest, logprobs, held_up)
         push.finish(answer)
         return answer
 

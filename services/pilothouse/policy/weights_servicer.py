@@ -1,20 +1,23 @@
 """WeightsService on the wire: decodes, calls the transaction, encodes."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from zlib import crc32
 
 import grpc
 import numpy as np
 
 from pilothouse import tensors
-from pilothouse.errors import InvalidChunkError, InvalidRequestError
-from pilothouse.models.load import DTYPES
+from pilothouse.errors import InvalidChunkError, InvalidRequestError, NotFoundError
 from pilothouse.policy.limits import Limits
-from pilothouse.policy.manifest import Entry, Manifest
+from pilothouse.policy.outgoing import bytes_of, manifest_of
 from pilothouse.policy.push import MAX_CHUNK_BYTES, Offer
 from pilothouse.policy.requests import Version
 from pilothouse.policy.weights import KvPolicy, WeightTransactions
+from pilothouse.policy.weights_codec import decode_manifest, encode_served
 from pilothouse.v1 import weights_pb2, weights_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -22,6 +25,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 MAX_PROBES = 64
 MAX_PROBE_TOKENS = 16_384
 """Of all probes of a commit together."""
+
+MAX_FETCHES = 2
+"""Peers that are sent weights at the same time; each holds on to what served when it began."""
 
 _RUN_NAME = re.compile(r"[a-z0-9._-]{1,64}")
 _KV_POLICIES: dict[weights_pb2.KvPolicy, KvPolicy | None] = {
@@ -41,8 +47,11 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
             transactions: Does the work.
             limits: What a probe may be.
         """
+        self.instance = secrets.token_hex(8)
+        """Names this process."""
         self._transactions = transactions
         self._limits = limits
+        self._fetches = asyncio.Semaphore(MAX_FETCHES)
 
     async def BeginPush(
         self, request: weights_pb2.BeginPushRequest, context: Context
@@ -104,6 +113,37 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
             committed=progress.committed,
         )
 
+    async def GetWeights(
+        self, request: weights_pb2.GetWeightsRequest, context: Context
+    ) -> weights_pb2.GetWeightsResponse:
+        """Tells what serves and what arrives."""
+        transactions, arriving = self._transactions, self._transactions.arriving or Version(0, 0)
+        return weights_pb2.GetWeightsResponse(
+            instance=self.instance,
+            epoch=transactions.current.version.epoch,
+            version=transactions.current.version.version,
+            digest=transactions.current.digest,
+            fence=transactions.fence,
+            open_epoch=arriving.epoch,
+            open_version=arriving.version,
+        )
+
+    async def FetchWeights(
+        self, request: weights_pb2.FetchWeightsRequest, context: Context
+    ) -> AsyncIterator[weights_pb2.FetchWeightsResponse]:
+        """Streams what serves now, whatever is committed meanwhile."""
+        served, fence = self._transactions.current, self._transactions.fence
+        above = Version(request.above_epoch, request.above_version)
+        if served.version <= above:
+            raise NotFoundError(f"(epoch, version) {tuple(served.version)} serves here, no newer one")
+        async with self._fetches:
+            manifest = await asyncio.to_thread(manifest_of, served)
+            yield weights_pb2.FetchWeightsResponse(weights=encode_served(served, manifest, fence))
+            offset, chunks = 0, bytes_of(served, MAX_CHUNK_BYTES)
+            while (chunk := await asyncio.to_thread(_next_chunk, chunks, offset)) is not None:
+                offset += len(chunk.data)
+                yield weights_pb2.FetchWeightsResponse(chunk=chunk)
+
     async def Rollback(
         self, request: weights_pb2.RollbackRequest, context: Context
     ) -> weights_pb2.RollbackResponse:
@@ -129,35 +169,19 @@ def _decode_offer(request: weights_pb2.BeginPushRequest) -> Offer:
         raise InvalidRequestError("run must match [a-z0-9._-]{1,64}")
     if min(request.epoch, request.version, request.parent_epoch, request.parent_version) < 0:
         raise InvalidRequestError("epoch, version and parent must not be negative")
-    manifest = request.manifest
     return Offer(
         run=request.run,
         version=Version(request.epoch, request.version),
         parent=Version(request.parent_epoch, request.parent_version),
-        manifest=Manifest(
-            entries=tuple(_decode_entry(entry) for entry in manifest.entries),
-            total_bytes=manifest.total_size_bytes,
-            digest=manifest.digest,
-        ),
+        manifest=decode_manifest(request.manifest),
     )
 
 
-def _decode_entry(entry: weights_pb2.WeightEntry) -> Entry:
-    if entry.encoding not in (weights_pb2.WEIGHT_ENCODING_DENSE, weights_pb2.WEIGHT_ENCODING_UNCHANGED):
-        raise InvalidRequestError(
-            f"{entry.name[:200]!r} has no encoding that this server knows; send it dense"
-        )
-    dtype = tensors.DTYPES.get(entry.dtype)
-    known = dtype is not None and dtype.name in DTYPES
-    return Entry(
-        name=entry.name,
-        dtype=dtype.name if dtype is not None else "none",
-        item_bytes=dtype.itemsize if known and dtype is not None else 0,
-        shape=tuple(entry.shape),
-        unchanged=entry.encoding == weights_pb2.WEIGHT_ENCODING_UNCHANGED,
-        size_bytes=entry.size_bytes,
-        digest=entry.digest,
-    )
+def _next_chunk(chunks: Iterator[bytes], offset: int) -> weights_pb2.UploadPushRequest | None:
+    data = next(chunks, None)
+    if data is None:
+        return None
+    return weights_pb2.UploadPushRequest(offset=offset, data=data, crc32=crc32(data))
 
 
 def _kv_policy(value: weights_pb2.KvPolicy) -> KvPolicy | None:

@@ -1,0 +1,234 @@
+"""Replicas that start late, or were cut off, and come to serve what their peers serve."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from pilothouse.models.load import save_causal_lm
+from pilothouse.models.text import TextCodec
+from pilothouse.models.tiny import tiny_model
+from pilothouse.policy.config import PolicyConfig
+from pilothouse.published import FILE, Published
+from pilothouse.v1 import policy_pb2, weights_pb2
+
+from .pushing import as_bfloat16, begin_request, chunks, payload, stream
+from .served import Service, reason_of, serving
+
+FETCH = weights_pb2.FetchWeightsRequest()
+
+
+def arrays(seed: int) -> dict[str, np.ndarray]:
+    """Returns the tiny model's parameters."""
+    named = tiny_model(seed=seed).named_parameters()
+    return {name: tensor.detach().numpy().copy() for name, tensor in named}
+
+
+def weights_target(service: Service) -> str:
+    return f"127.0.0.1:{service.servers[1].port}"
+
+
+@asynccontextmanager
+async def late(*peers: str, **catch_up: Any) -> AsyncIterator[Service]:
+    """A replica that knows its peers."""
+    async with serving(catch_up={"peers": peers, "check_seconds": 0.05, **catch_up}) as service:
+        yield service
+
+
+async def eventually(service: Service, version: tuple[int, int]) -> None:
+    async with asyncio.timeout(20):
+        while await current(service) != version:
+            await asyncio.sleep(0.02)
+
+
+async def current(service: Service) -> tuple[int, int]:
+    """What serves, also while the replica takes no calls."""
+    state = await service.weights.GetWeights(weights_pb2.GetWeightsRequest())
+    return state.epoch, state.version
+
+
+async def digest(service: Service) -> str:
+    return (await service.policy.GetModel(policy_pb2.GetModelRequest())).digest
+
+
+async def test_a_late_replica_serves_what_its_peer_serves() -> None:
+    async with serving() as first:
+        await first.push(arrays(3), epoch=2, version=7)
+        async with late(weights_target(first)) as second:
+            assert await second.version() == (2, 7)
+            assert await digest(second) == await digest(first)
+            one = await first.generate(["the film was"], seeds=[5], max_new_tokens=6)
+            two = await second.generate(["the film was"], seeds=[5], max_new_tokens=6)
+            assert [entry.tokens for entry in one] == [entry.tokens for entry in two]
+            assert [entry.logprobs for entry in one] == [entry.logprobs for entry in two]
+
+
+async def test_a_late_replica_takes_the_newest_of_several() -> None:
+    async with serving() as old, serving() as new:
+        await old.push(arrays(1), epoch=1, version=9)
+        await new.push(arrays(2), epoch=2, version=1)
+        async with late(weights_target(old), weights_target(new), "127.0.0.1:1") as third:
+            assert await third.version() == (2, 1)
+            assert await digest(third) == await digest(new)
+
+
+async def test_a_push_may_build_on_weights_that_came_from_a_peer() -> None:
+    async with serving(dtype="bfloat16") as first:
+        pushed = arrays(3)  # float32, which this policy serves as bfloat16: other bytes than were pushed
+        await first.push(pushed, epoch=1, version=1)
+        async with serving(dtype="bfloat16", catch_up={"peers": [weights_target(first)]}) as second:
+            kept = tuple(sorted(pushed)[1:])
+            answer = await second.push(pushed, epoch=1, version=2, parent=(1, 1), unchanged=kept)
+            assert (answer.epoch, answer.version) == (1, 2)
+
+
+async def test_a_trainer_that_is_fenced_at_a_peer_is_fenced_at_a_late_replica_too() -> None:
+    async with serving() as first:
+        await first.push(arrays(1), epoch=1, version=1)
+        await first.weights.BeginPush(begin_request(arrays(2), epoch=5, version=1))
+        await first.weights.AbortPush(weights_pb2.AbortPushRequest(push_id=await open_push(first)))
+        async with late(weights_target(first)) as second:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await second.push(arrays(4), epoch=3, version=1)
+            assert reason_of(refused.value) == "FENCED"
+
+
+async def open_push(service: Service) -> str:
+    begun = await service.weights.BeginPush(begin_request(arrays(2), epoch=5, version=1))
+    return begun.push_id
+
+
+async def test_a_replica_is_not_ready_while_a_push_is_under_way() -> None:
+    async with serving() as first:
+        await first.push(arrays(1), epoch=1, version=1)
+        begun = await first.weights.BeginPush(begin_request(arrays(2), epoch=1, version=2))
+        data = payload(arrays(2))
+        await first.weights.UploadPush(stream(chunks(begun.push_id, data)))
+        started = asyncio.Event()
+
+        async def start() -> tuple[int, int]:
+            async with late(weights_target(first)) as second:
+                started.set()
+                return await second.version()
+
+        starting = asyncio.create_task(start())
+        await asyncio.sleep(1.5)  # ample to load the tiny model and to copy version 1
+        assert not started.is_set()
+        await first.weights.CommitPush(weights_pb2.CommitPushRequest(push_id=begun.push_id))
+        assert await starting == (1, 2)
+
+
+async def test_a_replica_that_missed_a_push_takes_no_calls_until_it_has_it() -> None:
+    async with serving() as first, late(weights_target(first)) as second:
+        assert await second.version() == (0, 0)
+        await first.push(arrays(1), epoch=1, version=1)
+        await eventually(second, (1, 1))
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert await second.version() == (1, 1)
+                    break
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() == grpc.StatusCode.UNAVAILABLE
+                    await asyncio.sleep(0.02)
+
+
+async def test_the_trainer_overtakes_a_copy_from_a_peer() -> None:
+    async with serving() as first:
+        await first.push(arrays(1), epoch=1, version=1)
+        async with serving() as second:
+            head = [message async for message in first.weights.FetchWeights(FETCH)][0].weights
+            second_transactions = second  # the copy is begun as a late replica begins it
+            assert head.epoch == 1 and len(head.tensor_digests) == len(head.manifest.entries)
+            await second_transactions.push(arrays(2), epoch=1, version=2)
+            assert await second.version() == (1, 2)
+
+
+async def test_a_fetch_sends_nothing_to_who_has_it_already() -> None:
+    async with serving() as first:
+        await first.push(arrays(1), epoch=1, version=1)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            request = weights_pb2.FetchWeightsRequest(above_epoch=1, above_version=1)
+            _ = [message async for message in first.weights.FetchWeights(request)]
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_fetch_is_of_one_version_whatever_is_committed_meanwhile() -> None:
+    async with serving() as first:
+        await first.push(as_bfloat16(arrays(1)), epoch=1, version=1)
+        data, head = b"", None
+        async for message in first.weights.FetchWeights(FETCH):
+            if message.HasField("weights"):
+                head = message.weights
+                await first.push(arrays(2), epoch=1, version=2)
+            else:
+                assert message.chunk.offset == len(data)
+                data += message.chunk.data
+        assert head is not None and (head.epoch, head.version) == (1, 1)
+        assert len(data) == head.manifest.total_size_bytes
+        rounded = {name: array.astype(np.float32) for name, array in as_bfloat16(arrays(1)).items()}
+        assert data == payload(rounded)
+
+
+def publish(run: Path, published: Published) -> None:
+    (run / FILE).write_bytes(published.to_json())
+
+
+def checkpoint(run: Path, seed: int) -> str:
+    save_causal_lm(tiny_model(seed=seed), TextCodec.load("tiny"), run / "checkpoints/step_00000004/policy")
+    return "checkpoints/step_00000004/policy"
+
+
+async def test_without_peers_the_run_s_newest_checkpoint_serves(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path, seed=6)
+    publish(tmp_path, Published(3, 4, model, 3, 4))
+    async with late(run=str(tmp_path)) as service:
+        assert await service.version() == (3, 4)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.push(arrays(1), epoch=2, version=9)
+        assert reason_of(refused.value) == "FENCED"
+        async with serving() as other:
+            await other.push(arrays(6), epoch=3, version=4)
+            assert await digest(other) == await digest(service)
+
+
+async def test_a_lone_replica_waits_for_the_version_that_was_published_last(tmp_path: Path) -> None:
+    publish(tmp_path, Published(3, 9, checkpoint(tmp_path, seed=6), 3, 4))
+    async with serving() as peer:  # stands for the trainer's push, which a replica takes while it waits
+        starting = asyncio.create_task(version_when_ready(weights_target(peer), tmp_path))
+        await asyncio.sleep(1.5)
+        assert not starting.done()
+        await peer.push(arrays(8), epoch=3, version=9)
+        assert await starting == (3, 9)
+
+
+async def version_when_ready(peer: str, run: Path) -> tuple[int, int]:
+    async with late(peer, run=str(run)) as service:
+        return await service.version()
+
+
+async def test_nobody_brings_it_in_time_and_the_older_weights_serve(tmp_path: Path) -> None:
+    publish(tmp_path, Published(3, 9, checkpoint(tmp_path, seed=6), 3, 4))
+    async with late(run=str(tmp_path), wait_seconds=0.3) as service:
+        assert await service.version() == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", json.dumps({"epoch": 1, "version": 1, "model": "../../etc"}), '{"epoch": "1", "version": 2}'],
+)
+async def test_a_broken_note_of_the_run_is_passed_over(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content)
+    async with late(run=str(tmp_path)) as service:
+        assert await service.version() == (0, 0)
+
+
+def test_a_peer_must_be_an_address() -> None:
+    with pytest.raises(ValueError, match="peers"):
+        PolicyConfig.model_validate({"catch_up": {"peers": 7}})
