@@ -221,7 +221,13 @@ async def test_nobody_brings_it_in_time_and_the_older_weights_serve(tmp_path: Pa
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", json.dumps({"epoch": 1, "version": 1, "model": "../../etc"}), '{"epoch": "1", "version": 2}'],
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({"epoch": 1, "version": 1, "model": "../../etc"}),
+        '{"epoch": "1", "version": 2}',
+    ],
 )
 async def test_a_broken_note_of_the_run_is_passed_over(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content)

@@ -153,7 +153,7 @@ class GetWeightsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetWeightsResponse(_message.Message):
-    __slots__ = ("instance", "epoch", "version", "digest", "fence", "open_epoch", "open_version")
+    __slots__ = ("instance", "epoch", "version", "digest", "fence", "open_epoch", "open_version", "tokenizer_digest")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +161,7 @@ class GetWeightsResponse(_message.Message):
     FENCE_FIELD_NUMBER: _ClassVar[int]
     OPEN_EPOCH_FIELD_NUMBER: _ClassVar[int]
     OPEN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     instance: str
     epoch: int
     version: int
@@ -168,7 +169,8 @@ class GetWeightsResponse(_message.Message):
     fence: int
     open_epoch: int
     open_version: int
-    def __init__(self, instance: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[bytes] = ..., fence: _Optional[int] = ..., open_epoch: _Optional[int] = ..., open_version: _Optional[int] = ...) -> None: ...
+    tokenizer_digest: str
+    def __init__(self, instance: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[bytes] = ..., fence: _Optional[int] = ..., open_epoch: _Optional[int] = ..., open_version: _Optional[int] = ..., tokenizer_digest: _Optional[str] = ...) -> None: ...
 
 class FetchWeightsRequest(_message.Message):
     __slots__ = ("above_epoch", "above_version")

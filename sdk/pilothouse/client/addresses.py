@@ -2,11 +2,12 @@
 
 import socket
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
 
-from pilothouse.client.channels import DNS, check_target
+from pilothouse.client.channels import DNS, LISTED, check_target
 
 _log = structlog.get_logger(__name__)
 
@@ -28,16 +29,16 @@ class Addresses(Protocol):
 
 
 class Fixed:
-    """One address that does not change."""
+    """Addresses that do not change."""
 
     name = ""
 
-    def __init__(self, target: str) -> None:
-        self._target = target
+    def __init__(self, targets: Iterable[str]) -> None:
+        self._targets = frozenset(targets)
 
     def current(self) -> frozenset[str]:
-        """Returns the one address."""
-        return frozenset({self._target})
+        """Returns all of them."""
+        return self._targets
 
     def close(self) -> None:
         """Nothing is followed."""
@@ -75,13 +76,15 @@ class DnsAddresses:
 
 
 def follow(target: str) -> Addresses:
-    """Returns what follows host:port, ``unix:PATH`` or ``dns:///NAME:PORT``.
+    """Returns what follows host:port, ``unix:PATH``, ``dns:///NAME:PORT`` or ``ipv4:HOST:PORT,HOST:PORT``.
 
     Raises:
         ConfigError: ``target`` is no address.
     """
     check_target(target)
-    return DnsAddresses(target) if target.startswith(DNS) else Fixed(target)
+    if target.startswith(DNS):
+        return DnsAddresses(target)
+    return Fixed(target.removeprefix(LISTED).split(",") if target.startswith(LISTED) else [target])
 
 
 def _joined(host: str, port: int) -> str:

@@ -29,6 +29,8 @@ ATTEMPTS = 5
 _NEVER_AGAIN = [
     {"service": "pilothouse.v1.WeightsService", "method": "UploadPush"},  # resumes by offset instead
     {"service": "pilothouse.v1.WeightsService", "method": "Rollback"},  # twice is not once
+    {"service": "pilothouse.v1.WeightsService", "method": "GetWeights"},  # asks who is there
+    {"service": "pilothouse.v1.WeightsService", "method": "FetchWeights"},  # another peer may have them
     # gRPC 1.85: a blocking stream whose server dies before its first answer, and stays away until the retries
     # have ended, hangs for ever, whatever its deadline. Streams are opened again by the clients instead.
     {"service": "pilothouse.v1.PolicyService", "method": "Generate"},
@@ -40,9 +42,13 @@ Option = tuple[str, Any]
 
 DNS = "dns:///"
 """Begins an address that stands for all replicas that DNS knows."""
+LISTED = "ipv4:"
+"""Begins a list of addresses, between commas."""
 
 _ADDRESS = re.compile(r"(?:(?:dns|ipv4|ipv6):(?://[^/\s]*/)?)?(?:\[[^\]\s]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 """A host, or an IPv6 address in brackets, and its port."""
+_LIST = re.compile(r"ipv4:[^\s:/,]+:[0-9]{1,5}(?:,[^\s:/,]+:[0-9]{1,5})+")
+"""Several of them."""
 
 
 def connect(target: str) -> grpc.Channel:
@@ -92,11 +98,12 @@ def check_target(target: str) -> None:
     """
     if target.startswith(("unix:", "unix-abstract:")):
         return
-    found = _ADDRESS.fullmatch(target)
-    if not found or not 0 < int(found[1]) < 2**16:
+    several = target.removeprefix(LISTED).split(",") if _LIST.fullmatch(target) else [target]
+    found = [_ADDRESS.fullmatch(one) for one in several]
+    if not all(one and 0 < int(one[1]) < 2**16 for one in found):
         raise ConfigError(
-            f"'{target[:200]}' is no address; write HOST:PORT with a port of 1 to 65535, unix:PATH or "
-            "dns:///NAME:PORT"
+            f"'{target[:200]}' is no address; write HOST:PORT with a port of 1 to 65535, unix:PATH, "
+            "dns:///NAME:PORT or ipv4:HOST:PORT,HOST:PORT"
         )
 
 
@@ -115,7 +122,7 @@ def service_config(target: str) -> dict[str, Any]:
     config: dict[str, Any] = {
         "methodConfig": [{"name": _NEVER_AGAIN}, {"name": [{}], "retryPolicy": retries}]
     }
-    if target.startswith("dns:"):
+    if target.startswith(("dns:", LISTED)):
         config["loadBalancingConfig"] = [{"round_robin": {}}]
         config["healthCheckConfig"] = {"serviceName": ""}
     return config

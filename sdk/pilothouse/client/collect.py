@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, Protocol
 
 from blake3 import blake3
 
 from pilothouse.client.feedback_types import AnswerSource, FeedbackAnswer, FeedbackTask
-from pilothouse.client.policy import PolicyClient
 from pilothouse.client.policy_codec import chat_message
 from pilothouse.client.types import Chat, Completion, SamplingParams
 from pilothouse.errors import InvalidRequestError
@@ -22,13 +22,22 @@ _PROMPTS_AT_ONCE, _TASKS_AT_ONCE = 16, 64
 _NUMBERED = re.compile(r"prompt (\d+) (.*)", re.DOTALL)
 
 
+class Answers(Protocol):
+    """Samples completions, as `pilothouse.client.PolicyClient` does."""
+
+    def generate(
+        self, prompts: Any, sampling: SamplingParams | None = None, *, n: int, seeds: Sequence[int]
+    ) -> list[Completion]:
+        """Returns ``n`` completions of every prompt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweringPolicy:
     """One of the policies that answer."""
 
     name: str
     """What is stored as the model; raters never see it."""
-    client: PolicyClient
+    client: Answers
     sampling: SamplingParams = field(default_factory=SamplingParams)
     n: int = 1
     """Answers to each prompt."""
@@ -110,7 +119,7 @@ def _answers(
     kinds = {isinstance(prompt, str) for prompt in prompts}
     if len(kinds) > 1:
         raise InvalidRequestError("texts and conversations are mixed; sample them one after the other")
-    found = policy.client.generate(list(prompts), policy.sampling, n=policy.n, seeds=seeds)  # type: ignore[arg-type]
+    found = policy.client.generate(list(prompts), policy.sampling, n=policy.n, seeds=seeds)
     answers: list[list[FeedbackAnswer]] = [[] for _ in prompts]
     for completion in found:
         row = completion.prompt_index

@@ -166,6 +166,8 @@ class WeightsState:
     """BLAKE3 of the weights, lower-case hex; equal to that of the push which brought them."""
     fence: int
     """Highest epoch that has begun a push there."""
+    tokenizer_digest: str
+    """As in `PolicyModel`."""
     arriving: tuple[int, int] | None
     """(epoch, version) of the push that is open."""
 

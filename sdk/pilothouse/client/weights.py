@@ -5,11 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import grpc
+
 from pilothouse.client import weights_codec as codec
 from pilothouse.client.base import SyncClient
 from pilothouse.client.push_plan import PushPlan, plan_push
 from pilothouse.client.types import KvPolicy, PushResult, TokenRow, WeightsState
 from pilothouse.errors import PilothouseError
+from pilothouse.status import from_rpc
 from pilothouse.v1 import weights_pb2, weights_pb2_grpc
 
 
@@ -109,10 +112,17 @@ class WeightsClient(SyncClient):
     def state(self) -> WeightsState:
         """Returns which weights serve, and which are on their way; also while the policy is not ready.
 
+        Asked once: who follows several replicas must not wait long for one that is gone.
+
         Raises:
-            UnavailableError: The policy cannot be reached.
+            UnavailableError, DeadlineExceededError: The policy cannot be reached.
         """
-        return codec.state(self._call(self._stub.GetWeights, weights_pb2.GetWeightsRequest()))
+        seconds = min(self.timeout_seconds, codec.STATE_SECONDS)
+        try:
+            answer = self._stub.GetWeights(weights_pb2.GetWeightsRequest(), timeout=seconds)
+        except grpc.RpcError as error:
+            raise from_rpc(error, target=self.target) from error
+        return codec.state(answer)
 
     def rollback(self, kv_policy: KvPolicy | None = None) -> tuple[int, int]:
         """Goes back to the weights before the last commit; returns the (epoch, version) now serving.

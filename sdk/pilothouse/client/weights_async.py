@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 
+import grpc
+
 from pilothouse.client import weights_codec as codec
 from pilothouse.client.base import AsyncClient
 from pilothouse.client.push_plan import PushPlan, plan_push
 from pilothouse.client.types import KvPolicy, PushResult, TokenRow, WeightsState
 from pilothouse.errors import InternalError, PilothouseError, UnavailableError
+from pilothouse.status import from_rpc
 from pilothouse.v1 import weights_pb2, weights_pb2_grpc
 
 
@@ -52,7 +55,12 @@ class AsyncWeightsClient(AsyncClient):
 
     async def state(self) -> WeightsState:
         """As ``WeightsClient.state``."""
-        return codec.state(await self._call(self._stub.GetWeights, weights_pb2.GetWeightsRequest()))
+        seconds = min(self.timeout_seconds, codec.STATE_SECONDS)
+        try:
+            answer = await self._stub.GetWeights(weights_pb2.GetWeightsRequest(), timeout=seconds)
+        except grpc.RpcError as error:
+            raise from_rpc(error, target=self.target) from error
+        return codec.state(answer)
 
     async def _upload_all(self, plan: PushPlan, begin: weights_pb2.BeginPushRequest) -> str:
         progress = codec.Progress()

@@ -33,6 +33,9 @@ _KV_POLICIES: dict[KvPolicy | None, weights_pb2.KvPolicy] = {
 _BROKEN = (UnavailableError, DrainingError, QueueFullError, CorruptChunkError)
 """After these an upload goes on from where the server has got to."""
 
+STATE_SECONDS = 3.0
+"""How long a policy may take to say what it serves."""
+
 UNDECIDED = (UnavailableError, DeadlineExceededError)
 """After these a commit may or may not have happened; aborting could not undo it."""
 
@@ -143,5 +146,6 @@ def state(answer: weights_pb2.GetWeightsResponse) -> WeightsState:
         version=answer.version,
         digest=answer.digest.hex(),
         fence=answer.fence,
+        tokenizer_digest=answer.tokenizer_digest,
         arriving=(answer.open_epoch, answer.open_version) if answer.open_epoch else None,
     )

@@ -92,7 +92,7 @@ async def _servicers(
         model.card,
         batch_tokens=min(config.prefill_tokens, 512),
     )
-    weights = WeightsServicer(transactions, limits)
+    weights = WeightsServicer(transactions, limits, model.card.tokenizer_digest)
     catch_up = CatchUp(transactions, config.catch_up, instance=weights.instance, published=model.published)
     del model  # this frame lives as long as the service: it would keep the first weights
     engine.stopped.add_done_callback(partial(_stop_process, asyncio.get_running_loop(), servers))

@@ -40,17 +40,19 @@ _KV_POLICIES: dict[weights_pb2.KvPolicy, KvPolicy | None] = {
 class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
     """Serves weight pushes."""
 
-    def __init__(self, transactions: WeightTransactions, limits: Limits) -> None:
+    def __init__(self, transactions: WeightTransactions, limits: Limits, tokenizer_digest: str) -> None:
         """Puts the wire before a transaction.
 
         Args:
             transactions: Does the work.
             limits: What a probe may be.
+            tokenizer_digest: Of the policy, for trainers.
         """
         self.instance = secrets.token_hex(8)
         """Names this process."""
         self._transactions = transactions
         self._limits = limits
+        self._tokenizer_digest = tokenizer_digest
         self._fetches = asyncio.Semaphore(MAX_FETCHES)
 
     async def BeginPush(
@@ -126,6 +128,7 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
             fence=transactions.fence,
             open_epoch=arriving.epoch,
             open_version=arriving.version,
+            tokenizer_digest=self._tokenizer_digest,
         )
 
     async def FetchWeights(

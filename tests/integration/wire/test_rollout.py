@@ -27,7 +27,7 @@ def one_step(config: PpoRunConfig, folder: Path) -> None:
     control = RunControl("run", "ppo", 1)
     with (
         RunDir(folder) as run_dir,
-        Clients.connected(config.services) as clients,
+        Clients.connected(config) as clients,
         prepared(config, run_dir, clients, control, StopSignals(control), Observer()) as loop,
     ):
         loop.step()

@@ -137,7 +137,15 @@ def test_uploads_rollbacks_and_streams_are_never_repeated_by_the_channel() -> No
     final, retried = service_config("localhost:1")["methodConfig"]
     assert "retryPolicy" not in final
     methods = [name["method"] for name in final["name"]]
-    assert methods == ["UploadPush", "Rollback", "Generate", "WatchMetrics", "Watch"]
+    assert methods == [
+        "UploadPush",
+        "Rollback",
+        "GetWeights",
+        "FetchWeights",
+        "Generate",
+        "WatchMetrics",
+        "Watch",
+    ]
     assert retried["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
 
 

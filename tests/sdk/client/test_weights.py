@@ -106,7 +106,7 @@ async def test_a_server_that_lost_the_push_gets_it_from_the_start(
 async def test_an_upload_without_progress_is_given_up_and_aborted(
     serve: Serve, staged: Staged, push: Push, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pilothouse.client.weights._FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("pilothouse.client.weights_codec._FIRST_PAUSE_SECONDS", 0.001)
     staged.break_after = [1] + [0] * 100
     with pytest.raises(UnavailableError, match="the stream broke"):
         await push(await serve(staged.add))

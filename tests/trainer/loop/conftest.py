@@ -21,9 +21,10 @@ from pilothouse.client import (
     SamplingParams,
     Scores,
     VersionSpan,
+    WeightsState,
 )
 from pilothouse.config import parse
-from pilothouse.errors import FencedError, ParentMismatchError, StaleVersionError, UnavailableError
+from pilothouse.errors import FencedError, UnavailableError
 from pilothouse.models.decoder import DecoderWeights
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.models.text import TextCodec
@@ -33,6 +34,7 @@ from pilothouse.trainer.clients import Clients
 from pilothouse.trainer.control import RunControl, StopSignals
 from pilothouse.trainer.loop import Observer, PpoLoop
 from pilothouse.trainer.ppo_run import prepared
+from pilothouse.trainer.push_all import NewWeights
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
 
@@ -115,38 +117,30 @@ class FakeWeights(Service):
         self.dense: list[int] = []
         self.lose_answers = 0
 
-    def push(
-        self,
-        tensors: Mapping[str, Any],
-        *,
-        run: str,
-        epoch: int,
-        version: int,
-        parent: tuple[int, int] | None,
-        unchanged: Mapping[str, bytes],
-        probes: Sequence[Tokens],
-        kv_policy: str | None,
-    ) -> PushResult:
+    def states(self) -> list[WeightsState]:
+        policy = self.policy
+        return [WeightsState("i", policy.epoch, policy.version, "", policy.epoch, policy.tokenizer, None)]
+
+    def push(self, new: NewWeights) -> list[PushResult]:
         self.answer()
         policy = self.policy
-        if epoch < policy.epoch:
+        if new.epoch < policy.epoch:
             raise FencedError("fenced")
-        if (epoch, version) <= (policy.epoch, policy.version):
-            raise StaleVersionError("stale")
-        if unchanged and parent != (policy.epoch, policy.version):
-            raise ParentMismatchError("parent")
+        if (new.epoch, new.version) == (policy.epoch, policy.version):
+            return []
+        unchanged = new.unchanged if new.parent == (policy.epoch, policy.version) else {}
         with torch.no_grad():
             for name, target in policy.model_now.named_parameters():
                 if name not in unchanged:
-                    target.copy_(torch.from_numpy(np.array(tensors[name])))
-        self.dense.append(len(tensors) - len(unchanged))
-        policy.epoch, policy.version = epoch, version
+                    target.copy_(torch.from_numpy(np.array(new.tensors[name])))
+        self.dense.append(len(new.tensors) - len(unchanged))
+        policy.epoch, policy.version = new.epoch, new.version
         if self.lose_answers:
             self.lose_answers -= 1
             raise UnavailableError("the answer was lost")
-        rows = policy.logprobs(probes, [1] * len(probes)).rows
-        digests = dict.fromkeys(tensors, b"d")
-        return PushResult(epoch, version, "", np.concatenate(rows), 0.0, 0, digests)
+        rows = policy.logprobs(new.probes, [1] * len(new.probes)).rows
+        digests = dict.fromkeys(new.tensors, b"d")
+        return [PushResult(new.epoch, new.version, "", np.concatenate(rows), 0.0, 0, digests)]
 
 
 class FakeReward(Service):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,18 +10,19 @@ import structlog
 
 from pilothouse.errors import NonFiniteWeightsError
 from pilothouse.models.text import TextCodec
-from pilothouse.trainer.checkpoint import CheckpointStore
+from pilothouse.published import Published
+from pilothouse.trainer.checkpoint import Checkpoint, CheckpointStore
 from pilothouse.trainer.control import RunControl, Saved, StepAbandoned, StopSignals
 from pilothouse.trainer.durable import append_rows
 from pilothouse.trainer.identity import Identity
-from pilothouse.trainer.learner_files import write_learner
+from pilothouse.trainer.learner_files import POLICY, write_learner
 from pilothouse.trainer.ledger import Ledger, batch_digest
 from pilothouse.trainer.metrics import CHECKPOINT_SECONDS, VERSION, MetricsLog
 from pilothouse.trainer.ppo.batch import RolloutBatch
 from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.pretraining import Pretraining
 from pilothouse.trainer.prompts import PromptCursor
-from pilothouse.trainer.publisher import Publisher
+from pilothouse.trainer.publisher import Publisher, Push
 from pilothouse.trainer.rollout import Rollout, RolloutMaker
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
@@ -104,7 +105,7 @@ class PpoLoop:
         control: RunControl,
         signals: StopSignals,
         observer: Observer,
-        saved: Saved | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Takes over where things stand.
 
@@ -115,7 +116,7 @@ class PpoLoop:
             control: Shows the run and takes orders.
             signals: Ctrl-C and SIGTERM.
             observer: Is told how it goes.
-            saved: The checkpoint from which the crew was restored.
+            checkpoint: From which the crew was restored.
         """
         self._config = config
         self._crew = crew
@@ -125,7 +126,11 @@ class PpoLoop:
         self._observer = observer
         self._next_draw = crew.cursor.next_draw
         self._score: float | None = None
-        self._saved = saved
+        self._saved: Saved | None = None
+        self._published = Published(0, 0)
+        """What policies that start are told."""
+        if checkpoint is not None:
+            self._note_saved(checkpoint.folder, checkpoint.step, int(checkpoint.state["epoch"]))
         self._between_steps = True
         """Whether learner and record stand at the end of the same step."""
 
@@ -147,8 +152,7 @@ class PpoLoop:
         crew, record, number = self._crew, self._record, self._crew.learner.updates + 1
         started = time.perf_counter()
         with self._signals.abandonable():
-            push = crew.publisher.publish()
-            self._show_version()
+            push = self._publish()
             rollout = crew.rollouts.collect()
         batch = as_batch(rollout.samples)
         texts = crew.pretraining.of_step(number) if crew.pretraining else ()
@@ -180,8 +184,7 @@ class PpoLoop:
         folder, step = self._settle("ended")
         finished = step >= total and not self._control.stopping
         if finished:
-            self._crew.publisher.publish()  # the policy goes on with what was learned last
-            self._show_version()
+            self._publish()  # the policy goes on with what was learned last
         self._control.finish((folder, step))
         state: Literal["finished", "stopped"] = "finished" if finished else "stopped"
         return RunResult(state, step, self._record.run_dir.folder / folder, self._signals.received)
@@ -205,12 +208,30 @@ class PpoLoop:
         )
         seconds = time.perf_counter() - started
         CHECKPOINT_SECONDS.set(seconds)
-        name = self._record.run_dir.relative(folder)
-        _log.info("checkpoint saved", folder=name, seconds=round(seconds, 2))
-        self._saved = (name, step)
-        self._control.update(checkpoint=name)
+        saved = self._note_saved(folder, step, crew.learner.epoch)
+        _log.info("checkpoint saved", folder=saved[0], seconds=round(seconds, 2))
+        self._record.run_dir.write_published(self._published)
+        self._control.update(checkpoint=saved[0])
         self._observer.on_checkpoint(folder, step)
+        return saved
+
+    def _note_saved(self, folder: Path, step: int, epoch: int) -> Saved:
+        name = self._record.run_dir.relative(folder)
+        self._saved = (name, step)
+        self._published = replace(
+            self._published, model=f"{name}/{POLICY}", model_epoch=epoch, model_version=step
+        )
         return self._saved
+
+    def _publish(self) -> Push:
+        """Brings the weights into the policy."""
+        epoch, version = self._crew.learner.version
+        self._published = replace(self._published, epoch=epoch, version=version)
+        self._record.run_dir.write_published(self._published)  # first: who starts now waits for them
+        push = self._crew.publisher.publish()
+        VERSION.set(version)
+        self._control.update(epoch=epoch, version=version)
+        return push
 
     def _commit(self, step: int, rollout: Rollout) -> None:
         epoch, version = self._crew.learner.version
@@ -253,11 +274,6 @@ class PpoLoop:
         self._between_steps = True
         self._control.add_row(step, metrics)
         self._observer.on_step(step, metrics, samples)
-
-    def _show_version(self) -> None:
-        epoch, version = self._crew.publisher.published or (0, 0)
-        VERSION.set(version)
-        self._control.update(epoch=epoch, version=version)
 
 
 def _digest(batch: RolloutBatch) -> str:

@@ -15,6 +15,7 @@ from pilothouse.trainer.control import RunControl, StopSignals
 from pilothouse.trainer.data.encode import EncodedPrompt, encode_prompts
 from pilothouse.trainer.data.records import read_prompts
 from pilothouse.trainer.identity import check_identity, identity
+from pilothouse.trainer.leadership import Alone, Leadership, leading
 from pilothouse.trainer.learner_files import load_models
 from pilothouse.trainer.ledger import Ledger
 from pilothouse.trainer.loop import Crew, Observer, PpoLoop, Record, RunResult
@@ -74,10 +75,14 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
     signals = StopSignals(control)
     with ExitStack() as stack:
         stack.enter_context(signals.installed())
-        run_dir = stack.enter_context(RunDir(config.run.folder / config.run.name))
         stack.enter_context(serving(control, config.server))
-        clients = stack.enter_context(Clients.connected(config.services))
-        loop = stack.enter_context(prepared(config, run_dir, clients, control, signals, observer))
+        leadership = stack.enter_context(leading(config.lease, lambda: control.stopping))
+        if leadership is None:
+            control.finish(None, "it was stopped while another trainer held the lease")
+            raise KeyboardInterrupt
+        run_dir = stack.enter_context(RunDir(config.run.folder / config.run.name))
+        clients = stack.enter_context(Clients.connected(config))
+        loop = stack.enter_context(prepared(config, run_dir, clients, control, signals, observer, leadership))
         return loop.run()
 
 
@@ -89,6 +94,7 @@ def prepared(
     control: RunControl,
     signals: StopSignals,
     observer: Observer,
+    leadership: Leadership | None = None,
 ) -> Iterator[PpoLoop]:
     """Loads or restores everything and yields the loop, ready to run; ends what it started on exit.
 
@@ -115,11 +121,13 @@ def prepared(
     if checkpoint:
         anew = "choose another ppo.run.name"
         check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
-    patience = clients.patience(config.services, observer.on_wait)
+    leadership = leadership or Alone()
+    patience = clients.patience(config.services, observer.on_wait, leadership)
     served_epoch = _reach_services(clients, patience, policy.codec, config.model)
     run_dir.write_config(config)
     learner = PpoLearner(policy, value, config)
-    learner.epoch = run_dir.take_epoch(above=served_epoch)
+    learner.epoch = run_dir.take_epoch(above=max(served_epoch, leadership.epoch))
+    leadership.note_epoch(learner.epoch)
     tensorboard = run_dir.tensorboard_folder if run.tensorboard else None
     with (
         Ledger(run_dir.ledger_file) as ledger,
@@ -131,26 +139,33 @@ def prepared(
         redone = restore(config, record, checkpoint, learner, cursor)
         observer.on_start(learner.updates, config.total_steps, checkpoint is not None, redone)
         control.restored(learner.updates, metrics.rows(), epoch=learner.epoch)
-        saved = (run_dir.relative(checkpoint.folder), checkpoint.step) if checkpoint else None
-        control.update(checkpoint=saved[0] if saved else "")
-        with closing(_crew(config, clients, patience, learner, cursor, pretraining, ledger)) as crew:
+        control.update(checkpoint=run_dir.relative(checkpoint.folder) if checkpoint else "")
+        crew = _crew(config, clients, patience, learner, cursor, pretraining, ledger, leadership)
+        with closing(crew):
             yield PpoLoop(
-                config, crew, record, control=control, signals=signals, observer=observer, saved=saved
+                config,
+                crew,
+                record,
+                control=control,
+                signals=signals,
+                observer=observer,
+                checkpoint=checkpoint,
             )
 
 
 def _reach_services(clients: Clients, patience: Patience, codec: TextCodec, model: str) -> int:
-    """Makes sure that every service answers and has the policy's tokenizer; returns the policy's epoch.
+    """Makes sure that every service answers and has the policy's tokenizer; returns the newest epoch.
 
     Raises:
         ConfigError: A service has another tokenizer.
         UnavailableError: A service did not come up in time.
     """
-    policy = patience.call("policy", clients.policy.model)
+    states = patience.call("weights", clients.weights.states)  # a policy may be waiting for its weights
     reward = patience.call("reward", clients.reward.model)
     reference = patience.call("reference", clients.reference.model)
-    check_services(codec, model, policy, reward, reference)
-    return policy.epoch
+    for state in states:
+        check_services(codec, model, state, reward, reference)
+    return max(max(state.epoch, state.fence) for state in states)
 
 
 def _crew(
@@ -161,12 +176,14 @@ def _crew(
     cursor: PromptCursor,
     pretraining: Pretraining | None,
     ledger: Ledger,
+    leadership: Leadership,
 ) -> Crew:
     publisher = Publisher(
         learner,
         weights=clients.weights,
         policy=clients.policy,
         patience=patience,
+        leadership=leadership,
         probes=cursor.probes(config.publish.probes, learner.policy.model.codec.eos_id),
         run=config.run.name,
         config=config.publish,

@@ -1,4 +1,4 @@
-"""Brings the trainer's weights into the running policy and proves that they arrived."""
+"""Brings the trainer's weights into the running policy, all replicas of it, and proves that they arrived."""
 
 import threading
 import time
@@ -12,13 +12,16 @@ import structlog
 import torch
 from torch import Tensor
 
-from pilothouse.client import PolicyClient, PushResult, WeightsClient
-from pilothouse.errors import FencedError, ParentMismatchError, ReadBackError, StaleVersionError
+from pilothouse.client import WeightsState
+from pilothouse.errors import FencedError, ReadBackError
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.tensors import Floats, Tokens
+from pilothouse.trainer.leadership import Leadership
 from pilothouse.trainer.patience import Patience
 from pilothouse.trainer.ppo.step import PpoLearner
+from pilothouse.trainer.push_all import NewWeights, WeightReplicas
 from pilothouse.trainer.run_config import PublishConfig
+from pilothouse.trainer.spread import PolicyReplicas
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +35,7 @@ class Push:
     seconds: float
     """From the first byte to the proof."""
     read_back_gap_nats: float
-    """Largest difference between the policy's and the trainer's log-probs of a probe token."""
+    """Largest difference between a replica's and the trainer's log-probs of a probe token."""
 
 
 class Publisher:
@@ -45,9 +48,10 @@ class Publisher:
         self,
         learner: PpoLearner,
         *,
-        weights: WeightsClient,
-        policy: PolicyClient,
+        weights: WeightReplicas,
+        policy: PolicyReplicas,
         patience: Patience,
+        leadership: Leadership,
         probes: Sequence[Tokens],
         run: str,
         config: PublishConfig,
@@ -56,6 +60,7 @@ class Publisher:
         self._weights = weights
         self._policy = policy
         self._patience = patience
+        self._leadership = leadership
         self._probes = [probe[: config.max_probe_tokens] for probe in probes if len(probe) > 1]
         self._run = run
         self._config = config
@@ -78,88 +83,86 @@ class Publisher:
             UnavailableError: The policy did not come back in time.
         """
         started = time.perf_counter()
+        self._patience.call("lease", self._leadership.confirm)
         gap = self._read_back_gap(self._patience.call("weights", self._push))
         with self._lock:
             self._published = self._learner.version
         return Push(self._learner.version, time.perf_counter() - started, gap)
 
     def ensure(self) -> None:
-        """Publishes again unless the policy serves what was published last, for example after its restart.
+        """Publishes again unless every replica serves what was published last, as after a restart of one.
 
         Raises:
             FencedError: A newer trainer has taken over the policy.
             UnavailableError: The policy cannot be reached now.
         """
         if not self.serving():
-            _log.warning("policy does not serve the published weights; pushing them again")
+            _log.warning("a policy does not serve the published weights; pushing them again")
             with self._lock:
                 self._published = None  # what UNCHANGED would refer to is gone
             self.publish()
 
     def serving(self) -> bool:
-        """Returns whether the policy serves what was published last.
+        """Returns whether every replica that can be reached serves what was published last.
 
         Raises:
             FencedError: A newer trainer has taken over the policy.
             UnavailableError: The policy cannot be reached now.
         """
-        return self._served() == self.published
+        return all((state.epoch, state.version) == self.published for state in self._states())
 
     def serving_epoch(self) -> bool:
-        """Returns whether the policy serves any version that this trainer published.
+        """Returns whether a replica serves any version that this trainer published.
 
         Raises:
             FencedError: A newer trainer has taken over the policy.
             UnavailableError: The policy cannot be reached now.
         """
-        return self._served()[0] == self._learner.epoch
+        return any(state.epoch == self._learner.epoch for state in self._states())
 
-    def _served(self) -> tuple[int, int]:
-        model = self._policy.model()
-        if model.epoch > self._learner.epoch:
+    def _states(self) -> Sequence[WeightsState]:
+        """Returns what the replicas serve that can be reached."""
+        states = self._weights.states()
+        newest = max(max(state.epoch, state.fence) for state in states)
+        if newest > self._learner.epoch:
             raise FencedError(
-                f"the policy serves epoch {model.epoch}, this trainer has epoch {self._learner.epoch}: "
+                f"the policy serves epoch {newest}, this trainer has epoch {self._learner.epoch}: "
                 "another trainer has taken over; stop one of the two"
             )
-        return model.epoch, model.version
+        return states
 
-    def _push(self) -> Floats:
-        """Pushes and returns the policy's log-probs of the probes."""
+    def _push(self) -> list[Floats]:
+        """Pushes and returns the log-probs of the probes at every replica that had other weights."""
         parent = self.published
-        try:
-            return self._push_against(parent).probe_logprobs
-        except ParentMismatchError:
-            _log.warning("policy lost the parent version; pushing all tensors")
-            return self._push_against(None).probe_logprobs
-        except StaleVersionError:
-            model = self._policy.model()
-            if (model.epoch, model.version) != self._learner.version:
-                raise
-            # An earlier attempt was committed and only its answer was lost.
-            return np.concatenate(self._policy.logprobs(self._probes, [1] * len(self._probes)).rows)
-
-    def _push_against(self, parent: tuple[int, int] | None) -> PushResult:
         epoch, version = self._learner.version
         tensors = self._learner.policy.parameters
         frozen = {name for name, tensor in tensors.items() if parent and not tensor.requires_grad}
-        result = self._weights.push(
-            {name: as_array(tensor) for name, tensor in tensors.items()},
-            run=self._run,
-            epoch=epoch,
-            version=version,
-            parent=parent,
-            unchanged={name: digest for name, digest in self._digests.items() if name in frozen},
-            probes=self._probes,
-            kv_policy=None if self._config.kv_policy == "default" else self._config.kv_policy,
+        results = self._weights.push(
+            NewWeights(
+                tensors={name: as_array(tensor) for name, tensor in tensors.items()},
+                run=self._run,
+                epoch=epoch,
+                version=version,
+                parent=parent,
+                unchanged={name: digest for name, digest in self._digests.items() if name in frozen},
+                probes=self._probes,
+                kv_policy=None if self._config.kv_policy == "default" else self._config.kv_policy,
+            )
         )
-        self._digests = result.digests
-        return result
+        if not results:  # an earlier attempt was committed and only its answer was lost
+            return [np.concatenate(self._policy.logprobs(self._probes, [1] * len(self._probes)).rows)]
+        self._digests = results[0].digests
+        return [result.probe_logprobs for result in results]
 
-    def _read_back_gap(self, theirs: Floats) -> float:
+    def _read_back_gap(self, found: Sequence[Floats]) -> float:
         if not self._probes:
             return 0.0
         mine = probe_logprobs(self._learner, self._probes)
-        gap = float(np.abs(mine - theirs).max()) if len(mine) == len(theirs) else float("inf")
+        gaps = [
+            float(np.abs(mine - theirs).max()) if len(mine) == len(theirs) else float("inf")
+            for theirs in found
+        ]
+        gap = max(gaps)
         if not gap <= self._config.read_back_tolerance_nats:
             raise ReadBackError(
                 f"after the push the policy's log-probs differ from the trainer's by {gap:.3g} nats, the "

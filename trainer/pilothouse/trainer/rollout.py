@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pilothouse.client import PolicyClient, ReferenceClient, RewardClient, SamplingParams
+from pilothouse.client import ReferenceClient, RewardClient, SamplingParams
 from pilothouse.errors import VersionMixError
 from pilothouse.trainer.ledger import Ledger
 from pilothouse.trainer.patience import Patience
@@ -15,6 +15,7 @@ from pilothouse.trainer.prompts import Draw, PromptCursor
 from pilothouse.trainer.publisher import Publisher
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.samples import Answer, Sample, answers
+from pilothouse.trainer.spread import PolicyReplicas
 
 _ATTEMPTS = 3
 """Rollouts of one step before a version mix-up is believed."""
@@ -52,7 +53,7 @@ class Workshop:
 
     config: PpoRunConfig
     cursor: PromptCursor
-    policy: PolicyClient
+    policy: PolicyReplicas
     reward: RewardClient
     reference: ReferenceClient
     patience: Patience

@@ -63,6 +63,9 @@ class RolloutConfig(Config):
     """Keep the most likely tokens of this share; 1 samples from the whole distribution."""
     stop_token_ids: tuple[int, ...] = ()
     """Token ids that end an answer, besides the model's own."""
+    calls: int = Field(default=1, ge=1)
+    """Calls into which a batch is split, made at the same time: as many as the services have replicas. This
+    number, and not that of the replicas, decides bits."""
     mode: Mode = "sync"
     """Whether rollouts overlap training."""
 
@@ -82,17 +85,31 @@ class ServicesConfig(Config):
     """Where the services are and how patient the trainer is with them."""
 
     policy: str = "127.0.0.1:7001"
-    """host:port or unix: path of the policy service."""
+    """The policy service: host:port or unix:PATH. For several replicas: their port on every host that
+    ``weights`` finds."""
     weights: str = "127.0.0.1:7002"
-    """Its weights service, on a port of its own."""
+    """Its weights service, on a port of its own. For several replicas ipv4:HOST:PORT,HOST:PORT; or
+    dns:///NAME:PORT, every address in DNS; or, in a cluster, kubernetes:///SERVICE.NAMESPACE:PORT, every pod
+    behind the Service, ready or not as it publishes them."""
     reward: str = "127.0.0.1:7003"
-    """The reward service."""
+    """The reward service; dns:///NAME:PORT spreads calls over replicas."""
     reference: str = "127.0.0.1:7004"
-    """The reference service."""
+    """The reference service; dns:///NAME:PORT spreads calls over replicas."""
     wait_seconds: float = Field(default=120.0, gt=0)
     """How long a lost service is waited for before the run stops; nothing is lost by stopping."""
     call_timeout_seconds: float = Field(default=600.0, gt=0)
     """Deadline of one call."""
+
+
+class LeaseConfig(Config):
+    """A Lease of Kubernetes that makes sure that one trainer runs at a time."""
+
+    name: str
+    """Of the Lease; made if it is missing."""
+    namespace: str
+    """Of the Lease."""
+    duration_seconds: float = Field(default=15.0, ge=3)
+    """A trainer that has not renewed it for so long may be replaced by another one."""
 
 
 class PublishConfig(Config):
@@ -104,6 +121,9 @@ class PublishConfig(Config):
     """Prompts used as probes for the read-back proof."""
     max_probe_tokens: int = Field(default=64, ge=2)
     """Longest probe."""
+    quorum: Literal["all", "majority"] = "majority"
+    """How many replicas of the policy must take new weights, of those that can be reached. One that did not
+    is given them again before the next step, and asked for no completions until it has them."""
     kv_policy: Literal["default", "keep", "recompute"] = "default"
     """What happens to the KV cache of running sequences: the server's default, or one by name."""
 
@@ -130,6 +150,8 @@ class PpoRunConfig(PpoConfig):
     """Where the services are."""
     publish: PublishConfig = PublishConfig()
     """How weights are pushed."""
+    lease: LeaseConfig | None = None
+    """Inside a cluster: what a trainer holds while it runs, so that a second one waits for its end."""
     server: ServerConfig = ServerConfig()
     """The trainer's own server: status, metrics, pause, resume, checkpoint, stop."""
 

@@ -9,6 +9,7 @@
     tensorboard/       event files
     checkpoints/       step_XXXXXXXX/, checkpoints.jsonl, best.json
     epoch.json         the fencing epoch last taken
+    published.json     what the policy is to serve, and the newest weights on disk
     run.lock           held by the process that writes here
 
 SFT and reward-model runs have neither samples, ledger nor epoch, and their result in ``model/``.
@@ -23,6 +24,7 @@ from typing import Self
 
 from pilothouse.config import Config
 from pilothouse.errors import RunInUseError
+from pilothouse.published import FILE, Published
 from pilothouse.trainer.durable import to_json, write_atomic
 
 
@@ -66,6 +68,10 @@ class RunDir:
     def write_config(self, config: Config) -> None:
         """Writes the effective configuration."""
         write_atomic(self.config_file, to_json(config.model_dump(mode="json")))
+
+    def write_published(self, published: Published) -> None:
+        """Leaves a note for policies that start, see `pilothouse.published`."""
+        write_atomic(self.folder / FILE, published.to_json())
 
     def take_epoch(self, above: int) -> int:
         """Returns a fencing epoch above every one of this run and ``above``, durable before it is used."""

@@ -1,6 +1,6 @@
 """Token ids are sent as they are, so they must mean the same to whoever reads them."""
 
-from pilothouse.client import PolicyModel, ReferenceModel, RewardModel
+from pilothouse.client import PolicyModel, ReferenceModel, RewardModel, WeightsState
 from pilothouse.errors import ConfigError
 from pilothouse.models.text import TextCodec
 
@@ -25,7 +25,11 @@ def check_tokenizer(codec: TextCodec, digest: str, *, reader: str, mend: str) ->
 
 
 def check_services(
-    codec: TextCodec, model: str, policy: PolicyModel, reward: RewardModel, reference: ReferenceModel
+    codec: TextCodec,
+    model: str,
+    policy: PolicyModel | WeightsState,
+    reward: RewardModel,
+    reference: ReferenceModel,
 ) -> None:
     """Demands that all services read token ids as the policy's model writes them.
 

@@ -12,13 +12,12 @@ from pilothouse.client import (
     FeedbackAnswer,
     FeedbackClient,
     FeedbackTask,
-    PolicyClient,
     QueueSettings,
     RewardClient,
     SamplingParams,
     Split,
 )
-from pilothouse.client.collect import AnsweringPolicy, in_parts, sample_tasks
+from pilothouse.client.collect import AnsweringPolicy, Answers, in_parts, sample_tasks
 from pilothouse.errors import ConfigError, InvalidDataError
 from pilothouse.tensors import Floats
 from pilothouse.trainer.data.records import Prompt, read_prompts
@@ -82,7 +81,7 @@ def collect(
     config: LoopConfig,
     turn: int,
     name: str,
-    policy: PolicyClient,
+    policy: Answers,
     reward: RewardClient,
     feedback: FeedbackClient,
     show: Show,

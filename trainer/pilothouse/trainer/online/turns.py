@@ -41,6 +41,7 @@ from pilothouse.trainer.online.history import HISTORY, Standing
 from pilothouse.trainer.online.inputs import STATES, like_rollouts, settings_of
 from pilothouse.trainer.ppo_display import PpoLine
 from pilothouse.trainer.ppo_run import run_ppo
+from pilothouse.trainer.push_all import NewWeights
 from pilothouse.trainer.reward_model import score_sequences
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.stages import Outputs, Stage, Stages, identity
@@ -75,7 +76,7 @@ class Turn:
     def run(self) -> Standing:
         """Runs every state that is not done yet, and returns where things stand then."""
         with ExitStack() as stack:
-            self._clients = stack.enter_context(Clients.connected(self._ppo.services))
+            self._clients = stack.enter_context(Clients.connected(self._ppo))
             timeout = self._ppo.services.call_timeout_seconds
             self._feedback = stack.enter_context(
                 FeedbackClient(self._config.feedback, timeout_seconds=timeout)
@@ -247,10 +248,11 @@ class Turn:
         """Makes sure that the policy service serves this policy: it may have been restarted."""
         model = load_causal_lm(folder).model
         tensors = parameters_by_name(model)
-        served = self._clients.policy.model()
-        if served.digest != state_digest(tensors):
+        served = self._clients.weights.states()
+        if {state.digest for state in served} != {state_digest(tensors)}:
             arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-            self._clients.weights.push(arrays, run="loop", epoch=served.epoch + 1, version=1)
+            epoch = max(max(state.epoch, state.fence) for state in served) + 1
+            self._clients.weights.push(NewWeights(tensors=arrays, run="loop", epoch=epoch, version=1))
 
     def _fit(self, output: Path, data: Path) -> RewardModelConfig:
         """Returns the run of a reward model of this turn."""
