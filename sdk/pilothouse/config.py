@@ -65,21 +65,21 @@ def load(
         ConfigError: The file cannot be read, or a key is unknown (with a suggestion), missing or out of
             range.
     """
-    values = _section(file, section) if file else {}
-    prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}__"
-    for name, text in sorted((os.environ if environment is None else environment).items()):
-        if name.startswith(prefix):
-            _assign(values, name.removeprefix(prefix).lower().split("__"), text)
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"'{override}' is not an override; write section.key=value")
-        keys = path.strip().split(".")
-        if len(keys) < 2:
-            raise ConfigError(f"'{override}' names no key; write section.key=value")
-        if keys[0] == section:
-            _assign(values, keys[1:], text)
-    return parse(schema, values, section=section)
+    values = _values(section, file, overrides, environment)
+    return parse(schema, values or {}, section=section)
+
+
+def load_optional(
+    schema: type[ConfigT],
+    section: str,
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> ConfigT | None:
+    """As ``load``; None where neither file nor environment nor overrides mention the section."""
+    values = _values(section, file, overrides, environment)
+    return None if values is None else parse(schema, values, section=section)
 
 
 def parse(schema: type[ConfigT], values: Mapping[str, Any], *, section: str) -> ConfigT:
@@ -109,8 +109,35 @@ def read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
-def _section(file: Path, section: str) -> dict[str, Any]:
-    values = read_file(file).get(section, {})
+def _values(
+    section: str, file: Path | None, overrides: Sequence[str], environment: Mapping[str, str] | None
+) -> dict[str, Any] | None:
+    """Returns a section's values, not yet validated; None where nobody mentions it."""
+    found = _section(file, section) if file else None
+    values = found or {}
+    mentioned = found is not None
+    prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}__"
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(prefix):
+            _assign(values, name.removeprefix(prefix).lower().split("__"), text)
+            mentioned = True
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}' is not an override; write section.key=value")
+        keys = path.strip().split(".")
+        if len(keys) < 2:
+            raise ConfigError(f"'{override}' names no key; write section.key=value")
+        if keys[0] == section:
+            _assign(values, keys[1:], text)
+            mentioned = True
+    return values if mentioned else None
+
+
+def _section(file: Path, section: str) -> dict[str, Any] | None:
+    values = read_file(file).get(section)
+    if values is None:
+        return None
     if not isinstance(values, Mapping):
         raise ConfigError(f"{section} in {file} must be a table; write [{section}] above its keys")
     return dict(values)

@@ -33,6 +33,25 @@ _FALLBACKS: dict[grpc.StatusCode, type[errors.PilothouseError]] = {
 }
 
 
+_MENDS = {
+    "certificate has expired": "renew the certificate of that side",
+    "certificate is not yet valid": "set the clocks of both sides, or make that side's certificate again",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "its certificate is not signed by an authority in this process's tls.ca_file: both sides need one"
+    ),
+    "Hostname Verification Check failed": (
+        "its certificate does not name the host of {target}: call it by a name that it has, or set "
+        "tls.server_name to one"
+    ),
+    "WRONG_VERSION_NUMBER": "it does not speak TLS, this process does: give both a section [tls], or neither",
+}
+"""What gRPC says of a failed handshake → what mends it."""
+_HUNG_UP = (
+    "it hung up: check the address, or, where it demands TLS, that this process has a section [tls] whose "
+    "certificate it accepts; `pilothouse doctor` and its log say more"
+)
+
+
 class WireStatus(NamedTuple):
     """What a failed call ends with."""
 
@@ -86,15 +105,24 @@ def _foreign(code: grpc.StatusCode, text: str, target: str) -> errors.Pilothouse
             return errors.InvalidRequestError(f"{target}: {text}; send smaller batches")
         return errors.QueueFullError(f"{target}: {text}")
     if code is grpc.StatusCode.UNAVAILABLE:
-        return errors.UnavailableError(
-            f"cannot reach {target}: {text}; check the address and that it is running"
-        )
+        return errors.UnavailableError(f"cannot reach {target}: {text}; {_mend(text, target)}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceededError(
             f"no answer from {target} in time; raise timeout_seconds or send smaller batches"
         )
     known = _FALLBACKS.get(code, errors.InternalError)
     return known(f"{target} answered {code.name}: {text}")
+
+
+def _mend(text: str, target: str) -> str:
+    """Says what mends a connection that could not be made.
+
+    Of a refused certificate only the refusing side knows more than that the other one hung up.
+    """
+    mend = next((mend for sign, mend in _MENDS.items() if sign in text), "")
+    if not mend and "last error:" in text and "Socket closed" in text:
+        mend = _HUNG_UP
+    return (mend or "check the address and that it is running").format(target=target)
 
 
 def _with_hint(error: errors.PilothouseError, status: status_pb2.Status) -> errors.PilothouseError:

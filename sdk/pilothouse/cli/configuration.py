@@ -1,11 +1,16 @@
 """``config``: shows and checks the configuration."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import typer
 from rich.text import Text
 
 from pilothouse import sections
 from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, table, write_json
+from pilothouse.config import Config
+from pilothouse.server.config import check_doors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -18,7 +23,7 @@ def config() -> None:
 @app.command()
 def show(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
     """Shows every setting as the processes will read it: defaults, file, environment, --set."""
-    values, absent = sections.effective(file=config, overrides=overrides or [])
+    values, absent = effective(config, overrides or [])
     document = {name: value.model_dump(mode="json") for name, value in values.items()}
     if json:
         write_json({**document, **dict.fromkeys(absent)})
@@ -35,7 +40,7 @@ def show(config: ConfigFile = None, overrides: Overrides = None, json: Json = Fa
 @app.command()
 def check(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
     """Checks every section and key; exit status 2 and a suggestion for the first wrong one."""
-    values, absent = sections.effective(file=config, overrides=overrides or [])
+    values, absent = effective(config, overrides or [])
     if json:
         write_json({"checked": sorted(values), "not_checked": absent})
     else:
@@ -48,6 +53,18 @@ def check(config: ConfigFile = None, overrides: Overrides = None, json: Json = F
 def schema() -> None:
     """Prints the JSON schema of a configuration file."""
     write_json(sections.json_schema())
+
+
+def effective(file: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Config], dict[str, str]]:
+    """As `pilothouse.sections.effective`; what several sections decide together is checked too.
+
+    Raises:
+        ConfigError: A setting is wrong, or a server would be open to other machines without TLS.
+    """
+    values, absent = sections.effective(file=file, overrides=overrides)
+    for name, section in values.items():
+        check_doors(name, section, secured="tls" in values)
+    return values, absent
 
 
 def _flat(prefix: str, value: object) -> list[tuple[str, object]]:

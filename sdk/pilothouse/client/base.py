@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -19,6 +19,8 @@ Response = TypeVar("Response")
 Result = TypeVar("Result")
 
 _PAUSE_SECONDS = 0.1
+_REASON_SECONDS = 0.2
+"""A call that does not wait for a connection learns within it why there is none."""
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.2, 5.0
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -27,16 +29,22 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 class SyncClient:
     """Base of the blocking clients. Threads may share one; close it, or use it as a context manager."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(
+        self, target: str, *, timeout_seconds: float = 60.0, **security: Unpack[channels.Security]
+    ) -> None:
         """Opens a channel; connects with the first call.
 
         Args:
             target: host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread calls over replicas.
             timeout_seconds: Longest time of every call, retries included.
+            security: ``tls`` and ``server_name``, see `pilothouse.client.channels.Security`.
+
+        Raises:
+            ConfigError: ``target`` is no address, or the certificate files cannot be used.
         """
         self.target = target
         self.timeout_seconds = timeout_seconds
-        self._channel = channels.connect(target)
+        self._channel = channels.connect(target, **security)
 
     def wait_ready(self, timeout_seconds: float) -> None:
         """Returns as soon as the service says that it serves.
@@ -56,7 +64,7 @@ class SyncClient:
             finally:
                 call.cancel()
             time.sleep(min(_PAUSE_SECONDS, max(deadline - time.monotonic(), 0)))
-        raise not_ready(self.target, timeout_seconds)
+        raise not_ready(self.target, timeout_seconds, self._obstacle())
 
     def close(self) -> None:
         """Closes the channel; running calls are cancelled."""
@@ -75,6 +83,19 @@ class SyncClient:
             return method(request, timeout=self.timeout_seconds)
         except grpc.RpcError as error:
             raise from_rpc(error, target=self.target) from error
+
+    def _obstacle(self) -> grpc.RpcError | None:
+        """Returns why there is no connection; None where there is one."""
+        call = health_pb2_grpc.HealthStub(self._channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=_REASON_SECONDS
+        )
+        try:
+            next(call, None)
+        except grpc.RpcError as error:
+            return error
+        finally:
+            call.cancel()
+        return None
 
     def _stream(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
         attempts = Attempts(self.timeout_seconds)
@@ -95,16 +116,22 @@ class SyncClient:
 class AsyncClient:
     """Base of the asyncio clients. Make it in the loop that uses it; close it, or use ``async with``."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(
+        self, target: str, *, timeout_seconds: float = 60.0, **security: Unpack[channels.Security]
+    ) -> None:
         """Opens a channel; connects with the first call.
 
         Args:
             target: host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread calls over replicas.
             timeout_seconds: Longest time of every call, retries included.
+            security: ``tls`` and ``server_name``, see `pilothouse.client.channels.Security`.
+
+        Raises:
+            ConfigError: ``target`` is no address, or the certificate files cannot be used.
         """
         self.target = target
         self.timeout_seconds = timeout_seconds
-        self._channel = channels.connect_async(target)
+        self._channel = channels.connect_async(target, **security)
 
     async def wait_ready(self, timeout_seconds: float) -> None:
         """Returns as soon as the service says that it serves.
@@ -125,7 +152,7 @@ class AsyncClient:
             finally:
                 call.cancel()
             await asyncio.sleep(min(_PAUSE_SECONDS, max(deadline - time.monotonic(), 0)))
-        raise not_ready(self.target, timeout_seconds)
+        raise not_ready(self.target, timeout_seconds, await self._obstacle())
 
     async def close(self) -> None:
         """Closes the channel; running calls are cancelled."""
@@ -144,6 +171,17 @@ class AsyncClient:
             return await method(request, timeout=self.timeout_seconds)
         except grpc.RpcError as error:
             raise from_rpc(error, target=self.target) from error
+
+    async def _obstacle(self) -> grpc.RpcError | None:
+        watch: Any = health_pb2_grpc.HealthStub(self._channel).Watch
+        call = watch(health_pb2.HealthCheckRequest(), timeout=_REASON_SECONDS)
+        try:
+            await call.read()
+        except grpc.RpcError as error:
+            return error
+        finally:
+            call.cancel()
+        return None
 
     async def _stream(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:
         attempts = Attempts(self.timeout_seconds)
@@ -209,8 +247,9 @@ def check_waitable(error: grpc.RpcError, target: str) -> None:
         raise from_rpc(error, target=target) from error
 
 
-def not_ready(target: str, timeout_seconds: float) -> PilothouseError:
-    """Returns the error of a service that did not get ready."""
-    return UnavailableError(
-        f"{target} was not ready within {timeout_seconds:g} s; check the address and the service's log"
-    )
+def not_ready(target: str, timeout_seconds: float, error: grpc.RpcError | None = None) -> PilothouseError:
+    """Returns the error of a service that did not get ready; with the cause, where it cannot be reached."""
+    late, call = f"{target} was not ready within {timeout_seconds:g} s", cast(Any, error)
+    if error is not None and call.code() is grpc.StatusCode.UNAVAILABLE:
+        return UnavailableError(f"{late}: {from_rpc(error, target=target)}")
+    return UnavailableError(f"{late}; check the address and the service's log")

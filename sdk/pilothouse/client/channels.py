@@ -1,16 +1,18 @@
-"""The one place where channels are made: addresses, retries, keepalive, message sizes. TLS will go here.
+"""The one place where channels are made: addresses, TLS, retries, keepalive, message sizes.
 
 A library that opens its channel itself (``tritonclient``) gets its options here too.
 """
 
 import json
 import re
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import grpc
 
 from pilothouse.client.metrics import CallTimer
+from pilothouse.client.renewal import AsyncRenewedChannel, RenewedChannel
 from pilothouse.errors import ConfigError
+from pilothouse.tls import Certificates, Pem, Tls, own
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest answer a client takes."""
@@ -51,28 +53,81 @@ _LIST = re.compile(r"ipv4:[^\s:/,]+:[0-9]{1,5}(?:,[^\s:/,]+:[0-9]{1,5})+")
 """Several of them."""
 
 
-def connect(target: str) -> grpc.Channel:
-    """Opens a channel to host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread over replicas."""
-    return grpc.intercept_channel(grpc.insecure_channel(target, options=options(target)), CallTimer())
+class Security(TypedDict, total=False):
+    """How a client's connections are secured. What is left out is the process's own; see `pilothouse.tls`."""
+
+    tls: Tls | None
+    """The caller's identity, and the authorities by which servers are known; None for the one that this
+    process has adopted, and plaintext where it has none."""
+    server_name: str | None
+    """Name that the server's certificate must have; None for ``tls.server_name``, else the target's host. For
+    one replica, called by its address, whose certificate names the service."""
 
 
-def connect_async(target: str) -> grpc.aio.Channel:
-    """Opens a channel of the asyncio API; must be called in the event loop that uses it."""
-    return grpc.aio.insecure_channel(target, options=options(target))
+def connect(target: str, *, tls: Tls | None = None, server_name: str | None = None) -> grpc.Channel:
+    """Opens a channel to host:port, ``unix:PATH``, or ``dns:///NAME:PORT`` to spread over replicas.
+
+    Args:
+        target: The address.
+        tls: See `Security`.
+        server_name: See `Security`.
+
+    Raises:
+        ConfigError: ``target`` is no address, or the certificate files cannot be used.
+    """
+    tls = tls or own()
+    settings = options(target, server_name=_expected(tls, server_name))
+    if tls is None:
+        return _timed(grpc.insecure_channel(target, options=settings))
+
+    def opened(pem: Pem) -> grpc.Channel:
+        return _timed(grpc.secure_channel(target, _credentials(pem), options=settings))
+
+    return cast(grpc.Channel, RenewedChannel(opened, Certificates(tls)))
 
 
-def options(target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECONDS) -> list[Option]:
+def connect_async(target: str, *, tls: Tls | None = None, server_name: str | None = None) -> grpc.aio.Channel:
+    """As ``connect``, of the asyncio API; must be called in the event loop that uses it."""
+    tls = tls or own()
+    settings = options(target, server_name=_expected(tls, server_name))
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=settings)
+
+    def opened(pem: Pem) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(target, _credentials(pem), options=settings)
+
+    return cast(grpc.aio.Channel, AsyncRenewedChannel(opened, Certificates(tls)))
+
+
+def _timed(channel: grpc.Channel) -> grpc.Channel:
+    return grpc.intercept_channel(channel, CallTimer())
+
+
+def _credentials(pem: Pem) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(pem.authorities, pem.key, pem.certificates)
+
+
+def _expected(tls: Tls | None, server_name: str | None) -> str | None:
+    """Returns the name that the server's certificate must have, where it is not the target's host."""
+    return None if tls is None else server_name or tls.server_name
+
+
+def options(
+    target: str, *, keepalive_milliseconds: int = _KEEPALIVE_MILLISECONDS, server_name: str | None = None
+) -> list[Option]:
     """Returns the channel options for ``target``.
 
     Args:
         target: As in ``connect``.
         keepalive_milliseconds: Silence during a call after which the peer is pinged.
+        server_name: Name that the server's certificate must have; None for the target's host.
 
     Raises:
         ConfigError: ``target`` is no address.
     """
     check_target(target)
     return [
+        *([("grpc.ssl_target_name_override", server_name)] if server_name else []),
         ("grpc.service_config", json.dumps(service_config(target))),
         ("grpc.enable_retries", 1),
         ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),

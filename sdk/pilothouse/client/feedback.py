@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from pilothouse.client import feedback_codec as codec
 from pilothouse.client.base import SyncClient
+from pilothouse.client.channels import Security
 from pilothouse.client.feedback_files import export_request, import_messages, write_export
 from pilothouse.client.feedback_types import (
     Adjustment,
@@ -33,8 +35,8 @@ from pilothouse.v1 import feedback_pb2_grpc
 class FeedbackClient(SyncClient):
     """Collects people's judgements."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 60.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = feedback_pb2_grpc.FeedbackServiceStub(self._channel)
 
     def put_queue(self, settings: QueueSettings) -> Queue:

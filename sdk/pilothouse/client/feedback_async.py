@@ -1,9 +1,11 @@
 """The asyncio client of the feedback service."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Unpack
 
 from pilothouse.client import feedback_codec as codec
 from pilothouse.client.base import AsyncClient
+from pilothouse.client.channels import Security
 from pilothouse.client.feedback_types import (
     Adjustment,
     Assignment,
@@ -27,8 +29,8 @@ from pilothouse.v1 import feedback_pb2_grpc
 class AsyncFeedbackClient(AsyncClient):
     """Collects people's judgements, for asyncio. Files go through ``FeedbackClient``."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 60.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = feedback_pb2_grpc.FeedbackServiceStub(self._channel)
 
     async def put_queue(self, settings: QueueSettings) -> Queue:

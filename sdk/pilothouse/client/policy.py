@@ -1,12 +1,13 @@
 """Clients of the policy service."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import overload
+from typing import Unpack, overload
 
 import numpy.typing as npt
 
 from pilothouse.client import policy_codec as codec
 from pilothouse.client.base import AsyncClient, SyncClient
+from pilothouse.client.channels import Security
 from pilothouse.client.types import (
     Completion,
     PolicyLogprobs,
@@ -22,8 +23,8 @@ from pilothouse.v1 import policy_pb2, policy_pb2_grpc
 class PolicyClient(SyncClient):
     """Samples completions from the policy."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = policy_pb2_grpc.PolicyServiceStub(self._channel)
 
     def generate(
@@ -121,8 +122,8 @@ class PolicyClient(SyncClient):
 class AsyncPolicyClient(AsyncClient):
     """Samples completions from the policy, for asyncio."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = policy_pb2_grpc.PolicyServiceStub(self._channel)
 
     async def generate(

@@ -1,13 +1,14 @@
 """Clients of the reference service."""
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pilothouse import tensors
 from pilothouse.client.base import AsyncClient, SyncClient, sendable
+from pilothouse.client.channels import Security
 from pilothouse.client.policy_codec import rows
 from pilothouse.client.sequences_codec import fill, tokenised
 from pilothouse.client.types import ReferenceLogprobs, ReferenceModel, TokenRow
@@ -17,8 +18,8 @@ from pilothouse.v1 import reference_pb2, reference_pb2_grpc
 class ReferenceClient(SyncClient):
     """Asks the frozen reference model for log-probs."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = reference_pb2_grpc.ReferenceServiceStub(self._channel)
 
     @overload
@@ -81,8 +82,8 @@ class ReferenceClient(SyncClient):
 class AsyncReferenceClient(AsyncClient):
     """Asks the frozen reference model for log-probs, for asyncio."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = reference_pb2_grpc.ReferenceServiceStub(self._channel)
 
     @overload

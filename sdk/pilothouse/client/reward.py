@@ -1,13 +1,14 @@
 """Clients of the reward service."""
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pilothouse import tensors
 from pilothouse.client.base import AsyncClient, SyncClient, sendable
+from pilothouse.client.channels import Security
 from pilothouse.client.policy_codec import floats
 from pilothouse.client.types import RewardModel, ScoreComponent, Scores, TokenRow
 from pilothouse.errors import InvalidRequestError, ProtocolError
@@ -17,8 +18,8 @@ from pilothouse.v1 import reward_pb2, reward_pb2_grpc
 class RewardClient(SyncClient):
     """Scores responses."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 60.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = reward_pb2_grpc.RewardServiceStub(self._channel)
 
     @overload
@@ -59,8 +60,8 @@ class RewardClient(SyncClient):
 class AsyncRewardClient(AsyncClient):
     """Scores responses, for asyncio."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 60.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 60.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = reward_pb2_grpc.RewardServiceStub(self._channel)
 
     @overload

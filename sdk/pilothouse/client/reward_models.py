@@ -1,11 +1,12 @@
 """Clients that replace the reward model of a running reward service."""
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Unpack, overload
 
 import numpy.typing as npt
 
 from pilothouse.client.base import AsyncClient, SyncClient, sendable
+from pilothouse.client.channels import Security
 from pilothouse.client.reward import score_request, scores_of
 from pilothouse.client.reward_types import (
     EnsembleCombination,
@@ -30,8 +31,8 @@ _DECODED = {value: name for name, value in _COMBINATIONS.items()}
 class RewardModelsClient(SyncClient):
     """Stages, compares, promotes and takes back reward models."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 600.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 600.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = reward_models_pb2_grpc.RewardModelsServiceStub(self._channel)
 
     def stage(
@@ -151,8 +152,8 @@ class RewardModelsClient(SyncClient):
 class AsyncRewardModelsClient(AsyncClient):
     """Stages, compares, promotes and takes back reward models, for asyncio."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 600.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 600.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = reward_models_pb2_grpc.RewardModelsServiceStub(self._channel)
 
     async def stage(

@@ -1,8 +1,10 @@
 """Clients of a running trainer."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Unpack
 
 from pilothouse.client.base import AsyncClient, SyncClient
+from pilothouse.client.channels import Security
 from pilothouse.client.types import RunState, SavedCheckpoint, StepMetrics, TrainerStatus
 from pilothouse.errors import DeadlineExceededError, ProtocolError
 from pilothouse.v1 import trainer_pb2, trainer_pb2_grpc
@@ -19,8 +21,8 @@ _STATES: dict[int, RunState] = {
 class TrainerClient(SyncClient):
     """Watches and steers a running trainer."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = trainer_pb2_grpc.TrainerServiceStub(self._channel)
 
     def status(self) -> TrainerStatus:
@@ -63,8 +65,8 @@ class TrainerClient(SyncClient):
 class AsyncTrainerClient(AsyncClient):
     """Watches and steers a running trainer, for asyncio."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = trainer_pb2_grpc.TrainerServiceStub(self._channel)
 
     async def status(self) -> TrainerStatus:

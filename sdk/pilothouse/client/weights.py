@@ -4,11 +4,13 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Unpack
 
 import grpc
 
 from pilothouse.client import weights_codec as codec
 from pilothouse.client.base import SyncClient
+from pilothouse.client.channels import Security
 from pilothouse.client.push_plan import PushPlan, plan_push
 from pilothouse.client.types import KvPolicy, PushResult, TokenRow, WeightsState
 from pilothouse.errors import PilothouseError
@@ -27,8 +29,8 @@ class StagedPush:
 class WeightsClient(SyncClient):
     """Replaces the weights of a running policy."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = weights_pb2_grpc.WeightsServiceStub(self._channel)
 
     def push(

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import Unpack
 
 import grpc
 
 from pilothouse.client import weights_codec as codec
 from pilothouse.client.base import AsyncClient
+from pilothouse.client.channels import Security
 from pilothouse.client.push_plan import PushPlan, plan_push
 from pilothouse.client.types import KvPolicy, PushResult, TokenRow, WeightsState
 from pilothouse.errors import InternalError, PilothouseError, UnavailableError
@@ -18,8 +20,8 @@ from pilothouse.v1 import weights_pb2, weights_pb2_grpc
 class AsyncWeightsClient(AsyncClient):
     """Replaces the weights of a running policy, for asyncio."""
 
-    def __init__(self, target: str, *, timeout_seconds: float = 300.0) -> None:
-        super().__init__(target, timeout_seconds=timeout_seconds)
+    def __init__(self, target: str, *, timeout_seconds: float = 300.0, **security: Unpack[Security]) -> None:
+        super().__init__(target, timeout_seconds=timeout_seconds, **security)
         self._stub = weights_pb2_grpc.WeightsServiceStub(self._channel)
 
     async def push(

@@ -15,6 +15,7 @@ from pilothouse.local.events import EventKind, ServiceStatus, StackEvent, State
 from pilothouse.local.health import HealthProbe
 from pilothouse.local.process import how_it_ended, last_line, send, spawn
 from pilothouse.local.services import Endpoint, Service
+from pilothouse.tls import Tls
 
 _PORT_ATTEMPTS = 3
 _CONFIG_EXIT = 2
@@ -29,6 +30,7 @@ class Child:
         folder: Where log and port files go; must exist.
         taken: Ports promised in this stack; shared by all children, each adds its own.
         emit: Called with every event.
+        tls: The stack's identity.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Child:
         folder: Path,
         taken: set[int],
         emit: Callable[[StackEvent], None],
+        tls: Tls | None = None,
     ) -> None:
         self.service = service
         self.state: State = "waiting"
@@ -46,6 +49,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / f"{service.name}.log"
         self._config, self._folder, self._taken, self._emit_event = config, folder, taken, emit
+        self._tls = tls
         self._ports: dict[str, tuple[int, int]] = {}
         self._attempts = 0
         self._ever_served = False
@@ -154,7 +158,7 @@ class Child:
         if self._config.health_interval_seconds:
             target = self.targets[self.service.endpoints[0].name]
             self._probe = HealthProbe(
-                target, self._config.health_interval_seconds, self._config.frozen_after_seconds
+                target, self._config.health_interval_seconds, self._config.frozen_after_seconds, self._tls
             )
         self._emit("serving", f"{self.service.name} serving on {', '.join(self.targets.values())}")
 

@@ -7,6 +7,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pilothouse.client.channels import connect
+from pilothouse.tls import Tls
 
 
 class HealthProbe:
@@ -19,10 +20,13 @@ class HealthProbe:
         target: ``host:port``.
         interval_seconds: Pause between two checks.
         timeout_seconds: How long an answer may take.
+        tls: The stack's identity.
     """
 
-    def __init__(self, target: str, interval_seconds: float, timeout_seconds: float) -> None:
-        self._channel = connect(target)
+    def __init__(
+        self, target: str, interval_seconds: float, timeout_seconds: float, tls: Tls | None = None
+    ) -> None:
+        self._channel = connect(target, tls=tls)
         self._check = health_pb2_grpc.HealthStub(self._channel).Check
         self._interval, self._timeout = interval_seconds, timeout_seconds
         self._pending: Any = None

@@ -12,13 +12,16 @@ from typing import Self
 
 import structlog
 
+from pilothouse.config import load_optional
 from pilothouse.errors import ConfigError, ServiceStartError
-from pilothouse.local.child import Child
+from pilothouse.local.child import Child, reachable
 from pilothouse.local.config import LocalConfig
 from pilothouse.local.events import ServiceStatus, StackEvent
 from pilothouse.local.ports import is_free
 from pilothouse.local.services import Service, configured
 from pilothouse.sections import check_names, load_section
+from pilothouse.tls import Tls
+from pilothouse.tls.proof import prove
 
 _log = structlog.get_logger()
 _TICK_SECONDS = 0.05
@@ -28,7 +31,8 @@ class LocalStack:
     """Runs services as child processes on loopback and restarts the ones that die, on the same ports.
 
     The children end with this process, however it ends. ``with LocalStack(file=...) as stack`` starts them,
-    waits until all are serving, and stops them at the end; ``stack.targets`` says where they listen.
+    waits until all are serving, and stops them at the end; ``stack.targets`` says where they listen, and
+    ``stack.tls`` is the identity with which they are called.
 
     Args:
         file: Configuration file given to every service.
@@ -54,6 +58,8 @@ class LocalStack:
         config = load_section("local", file=file, overrides=overrides)
         assert isinstance(config, LocalConfig)
         self.config = config
+        self.tls = load_optional(Tls, "tls", file=file, overrides=overrides)
+        """Section ``tls`` of the configuration, which the services have too; None for plaintext."""
         self.services = [
             service if isinstance(service, Service) else configured(service, file=file, overrides=overrides)
             for service in (config.services if services is None else services)
@@ -67,7 +73,9 @@ class LocalStack:
         self._stopping, self._forced = threading.Event(), threading.Event()
         ends = [end for service in self.services for end in service.endpoints]
         taken = {port for end in ends for port in (end.port, end.http_port)}
-        self._children = [Child(each, config, self._folder, taken, self._record) for each in self.services]
+        self._children = [
+            Child(each, config, self._folder, taken, self._record, self.tls) for each in self.services
+        ]
         self._thread = threading.Thread(target=self._supervise, name="pilothouse-stack", daemon=True)
 
     @property
@@ -85,10 +93,12 @@ class LocalStack:
         """Starts the services and waits until all are serving.
 
         Raises:
-            ConfigError: A fixed port is taken, or a service refused its settings.
+            ConfigError: A fixed port is taken, the certificate does not name this machine's address, or a
+                service refused its settings.
             ServiceStartError: A service ended before it was serving, or took too long; all are stopped.
         """
         self._check_fixed_ports()
+        self._check_certificate()
         self._folder.mkdir(parents=True, exist_ok=True)
         atexit.register(self.stop)
         self._thread.start()
@@ -131,6 +141,13 @@ class LocalStack:
                             f"{key}: port {port} is in use on {end.host}; stop what listens there "
                             "(`pilothouse doctor` names it), or choose another port, or 0 for any"
                         )
+
+    def _check_certificate(self) -> None:
+        """Refuses a certificate with which the services would serve and nobody here could call them."""
+        if self.tls is None:
+            return
+        for host in {end.host for service in self.services for end in service.endpoints}:
+            prove(self.tls, "server", host=self.tls.server_name or reachable(host).strip("[]"))
 
     def _wait_until_serving(self) -> None:
         deadline = time.monotonic() + self.config.start_timeout_seconds

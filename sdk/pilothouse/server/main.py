@@ -11,8 +11,10 @@ from typing import TypeVar
 
 from pilothouse.config import Config, load
 from pilothouse.errors import ConfigError, PilothouseError
+from pilothouse.server.config import check_doors
 from pilothouse.server.logs import configure_logging
 from pilothouse.server.server import Server, run_until_signal
+from pilothouse.tls import adopt
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -29,8 +31,9 @@ def serve_main(
 ) -> int:
     """Runs a service until SIGTERM or SIGINT and returns its exit status.
 
-    Takes ``--config FILE`` and any number of ``--set section.key=value``. What is wrong with the
-    configuration or the model is told in one line on stderr.
+    Takes ``--config FILE`` and any number of ``--set section.key=value``. With a section ``tls`` its servers
+    and clients use mutual TLS. What is wrong with the configuration or the model is told in one line on
+    stderr.
 
     Args:
         name: The section of the configuration, for example ``policy``.
@@ -41,6 +44,8 @@ def serve_main(
     options = _parser(name).parse_args(arguments)
     try:
         config = load(schema, name, file=options.config, overrides=options.overrides)
+        identity = adopt(options.config, options.overrides)
+        check_doors(name, config, secured=identity is not None)
     except PilothouseError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return EXIT_CONFIG

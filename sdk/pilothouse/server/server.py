@@ -14,9 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pilothouse.errors import ConfigError
 from pilothouse.server.chain import Chain
-from pilothouse.server.config import ServerConfig
+from pilothouse.server.config import ServerConfig, check_door
 from pilothouse.server.http import HttpPort
 from pilothouse.server.limits import Limiter
+from pilothouse.server.secure import credentials
+from pilothouse.tls import Certificates, Tls, own
 
 _log = structlog.get_logger()
 
@@ -30,9 +32,22 @@ class Server:
     Name the services with ``services``, add servicers to ``grpc``, then ``start``. Where servicers take long
     to make, ``listen`` first: health is answered at once, and servicers may be added until ``start``. Must be
     made in the event loop in which it runs.
+
+    Args:
+        config: Its settings.
+        name: For people: log, messages.
+        tls: Its identity, which demands one of its callers; None for the one that this process has adopted,
+            and plaintext where it has none.
+
+    Raises:
+        ConfigError: It would be reached from other machines without TLS, or the certificate files cannot be
+            used.
     """
 
-    def __init__(self, config: ServerConfig, name: str) -> None:
+    def __init__(self, config: ServerConfig, name: str, tls: Tls | None = None) -> None:
+        tls = tls or own()
+        check_door(name, config, secured=tls is not None)
+        self._certificates = Certificates(tls, "server", "client") if tls else None
         self.config = config
         self.name = name
         self.port = 0
@@ -66,7 +81,12 @@ class Server:
         """
         await self.listen()
         _log.info(
-            "listening", server=self.name, host=self.config.host, port=self.port, http_port=self.http_port
+            "listening",
+            server=self.name,
+            host=self.config.host,
+            port=self.port,
+            http_port=self.http_port,
+            tls=self._certificates is not None,
         )
         if serving:
             await self.set_serving(True)
@@ -84,7 +104,7 @@ class Server:
         await self.set_serving(False)
         address = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         try:
-            self.port = self.grpc.add_insecure_port(f"{address}:{self.config.port}")
+            self.port = self._bind(f"{address}:{self.config.port}")
             await self.grpc.start()
             if self.config.http_port >= 0:
                 self.http_port = await self._http.start(self.config.host, self.config.http_port)
@@ -95,6 +115,11 @@ class Server:
                 f"{self.config.http_port}; choose free ports, or 0 for any ({error})"
             ) from None
         self._listening = True
+
+    def _bind(self, address: str) -> int:
+        if self._certificates is None:
+            return self.grpc.add_insecure_port(address)
+        return self.grpc.add_secure_port(address, credentials(self._certificates))
 
     async def set_serving(self, serving: bool) -> None:
         """Takes calls or refuses them, tells health checks and /readyz so, and writes the port file."""

@@ -13,6 +13,8 @@ from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, notices, table, write_json
 from pilothouse.config import ConfigT, load
 from pilothouse.sections import check_names
+from pilothouse.server.config import check_doors
+from pilothouse.tls import adopt
 
 train = typer.Typer(no_args_is_help=True, help="Train a policy by demonstrations, a reward model, or by PPO.")
 
@@ -120,6 +122,7 @@ def demo(
     from pilothouse.trainer.demo.loop.run import run_loop_demo
     from pilothouse.trainer.demo.run import run_demo
 
+    adopt()
     folder = out or Path("runs") / ("demo-loop" if loop else "demo-tiny" if tiny else "demo")
     screen = console()
     try:
@@ -134,9 +137,12 @@ def demo(
 
 
 def _settings(schema: type[ConfigT], section: str, file: Path | None, overrides: list[str] | None) -> ConfigT:
-    """Reads the command's section; names of sections that nobody reads are errors too."""
+    """Reads the command's section, and the process's identity; names that nobody reads are errors too."""
     check_names(file, overrides or ())
-    return load(schema, section, file=file, overrides=overrides or ())
+    settings = load(schema, section, file=file, overrides=overrides or ())
+    identity = adopt(file, overrides or ())
+    check_doors(section, settings, secured=identity is not None)
+    return settings
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """The command ``doctor``."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import typer
 from rich.text import Text
 
-from pilothouse import sections
+from pilothouse.cli.configuration import effective
 from pilothouse.cli.doctor.findings import Finding, ok
 from pilothouse.cli.doctor.machine import (
     check_disk,
@@ -21,6 +22,7 @@ from pilothouse.cli.doctor.ports import check_ports
 from pilothouse.cli.doctor.providers import check_providers
 from pilothouse.cli.doctor.services import check_services, running_stack
 from pilothouse.cli.doctor.settings import walk
+from pilothouse.cli.doctor.tls import check_tls
 from pilothouse.cli.exits import Exit
 from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, state_text, table, write_json
@@ -28,13 +30,14 @@ from pilothouse.config import Config
 from pilothouse.errors import ConfigError
 from pilothouse.local.config import LocalConfig
 from pilothouse.local.events import ServiceStatus
+from pilothouse.tls import Tls, adopt
 
 
 def doctor(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
     """Finds what is wrong here, and what mends it.
 
-    Looks at Python, libraries, configuration, models, ports, disk, memory and execution providers, and calls
-    every running service. Exit status 1 if something is an error.
+    Looks at Python, libraries, configuration, certificates, models, ports, disk, memory and execution
+    providers, and calls every running service. Exit status 1 if something is an error.
     """
     found = list(examine(config, overrides or []))
     wrong = [finding for finding in found if finding.level == "error"]
@@ -59,7 +62,7 @@ def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
     yield check_memory()
     values: dict[str, Config] = {}
     try:
-        values, absent = sections.effective(file=file, overrides=overrides)
+        values, absent = effective(file, overrides)
     except ConfigError as error:
         mend = "correct it; `pilothouse config schema` lists every key"
         yield Finding("configuration", "error", str(error), mend)
@@ -71,6 +74,11 @@ def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
     assert isinstance(local, LocalConfig)
     used: set[str] = set(local.services)
     yield from check_extras(_extras(used, values))
+    identity = values.get("tls")
+    assert identity is None or isinstance(identity, Tls)
+    yield from check_tls(identity)
+    with suppress(ConfigError):  # told by what was just looked at
+        adopt(file, overrides)
     yield from check_models(values, used)
     stack = running_stack(local.state_dir.resolve())
     own = {port for service in stack.services for port in _ports(service)} if stack else set()

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilothouse.cli.doctor.findings import Finding, ok
+from pilothouse.cli.doctor.tls import explain
 from pilothouse.cli.probe import probe
 from pilothouse.local.state import StackState, read_state
+from pilothouse.tls import own
 
 
 def running_stack(folder: Path) -> StackState | None:
@@ -39,7 +41,9 @@ def check_services(folder: Path) -> Iterator[Finding]:
             continue
         answer = probe(service)
         if answer.error:
-            yield Finding(check, "error", answer.error, f"see {service.log}; `pilothouse down`, then `up`")
+            detail, mend = explain(service.targets[service.name], own())
+            detail, mend = detail or answer.error, mend or "`pilothouse down`, then `up`"
+            yield Finding(check, "error", detail, f"see {service.log}; {mend}")
         else:
             milliseconds = answer.round_trip_seconds * 1000
             detail = f"{answer.model} ({answer.version}), round trip {milliseconds:.0f} ms"

@@ -8,6 +8,8 @@ import typer
 from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, write_json
 from pilothouse.config import load
+from pilothouse.server.config import check_doors
+from pilothouse.tls import adopt
 
 Turns = Annotated[int | None, typer.Option("--turns", min=1, help="Turns in all; else loop.turns.")]
 
@@ -33,6 +35,7 @@ def loop(
     settings = load(LoopConfig, "loop", file=config, overrides=given)
     reward_model = load(RewardModelConfig, "reward_model", file=config, overrides=given)
     ppo = load(PpoRunConfig, "ppo", file=config, overrides=given)
+    check_doors("ppo", ppo, secured=adopt(config, given) is not None)
     folder: Path = settings.folder
     folder.mkdir(parents=True, exist_ok=True)
     display = Display(console())

@@ -1,0 +1,7 @@
+"""Who this process is to others: its certificate, its key, and the authority that everybody trusts."""
+
+from pilothouse.tls.config import Tls
+from pilothouse.tls.files import Certificates, Pem
+from pilothouse.tls.process import adopt, own
+
+__all__ = ["Certificates", "Pem", "Tls", "adopt", "own"]
