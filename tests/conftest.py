@@ -1,7 +1,7 @@
 """Fixtures that every area shares."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,15 @@ def require(condition: object, what: str) -> None:
 def _require() -> Callable[[object, str], None]:
     """``require(condition, what)``: skip without a prerequisite, fail on CI."""
     return require
+
+
+@pytest.fixture
+def no_identity() -> Iterator[None]:
+    """Whatever identity the test makes this process adopt, it is gone afterwards."""
+    from pilothouse.tls import adopt
+
+    yield
+    adopt(environment={})
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ _MENDS = {
 """What gRPC says of a failed handshake → what mends it."""
 _HUNG_UP = (
     "it hung up: check the address, or, where it demands TLS, that this process has a section [tls] whose "
-    "certificate it accepts; `pilothouse doctor` and its log say more"
+    "certificate it accepts (`pilothouse doctor` and its log say more)"
 )
 
 

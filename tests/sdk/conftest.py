@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from pilothouse.server import Server, ServerConfig
+from pilothouse.tls import Tls
 
 Add = Callable[[grpc.aio.Server], None]
 Serve = Callable[..., Awaitable[Server]]
@@ -13,11 +14,13 @@ Serve = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """``await serve(add, **settings)`` starts a server with the servicers that ``add`` adds."""
+    """``await serve(add, **settings)`` starts a server with what ``add`` adds; ``tls=`` secures it."""
     servers: list[Server] = []
 
-    async def start(add: Add, *services: str, serving: bool = True, **settings: object) -> Server:
-        server = Server(ServerConfig.model_validate(settings), "test")
+    async def start(
+        add: Add, *services: str, serving: bool = True, tls: Tls | None = None, **settings: object
+    ) -> Server:
+        server = Server(ServerConfig.model_validate(settings), "test", tls)
         add(server.grpc)
         server.services(*services)
         servers.append(server)
