@@ -28,7 +28,7 @@ def no_identity() -> Iterator[None]:
     from pilothouse.tls import adopt
 
     yield
-    adopt(environment={})
+    adopt()
 
 
 @pytest.fixture(scope="session")

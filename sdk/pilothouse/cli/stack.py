@@ -16,7 +16,6 @@ from pilothouse.local.events import ServiceStatus, StackEvent
 from pilothouse.local.state import StackState, read_state
 from pilothouse.local.supervisor import Supervisor, state_folder
 from pilothouse.sections import check_names
-from pilothouse.tls import adopt
 
 Services = Annotated[
     list[str] | None,
@@ -80,7 +79,6 @@ def status(config: ConfigFile = None, overrides: Overrides = None, json: Json = 
     Asks every one which model it serves. Exit status 1 if none runs or one of them is not serving.
     """
     settings = overrides or []
-    adopt(config, settings)
     folder = state_folder(config, settings)
     state = read_state(folder)
     if state is None or not state.is_alive:

@@ -10,15 +10,12 @@ from pilothouse.local.services import SERVERS
 from pilothouse.local.state import StackState, read_state
 from pilothouse.local.supervisor import state_folder
 from pilothouse.sections import check_names, load_section
-from pilothouse.tls import adopt
 
 
 def find(
     name: str, given: str | None, file: Path | None, overrides: Sequence[str], *, server: str | None = None
 ) -> str:
     """Returns a service's address: the given one, else the running stack's, else the configured one.
-
-    Clients that are made afterwards have the configured identity, section ``tls``.
 
     Args:
         name: ``policy``, ``reward`` or ``reference``.
@@ -32,7 +29,6 @@ def find(
         ConfigError: A setting is unknown or out of range, also where the address does not come from it.
     """
     mentioned = check_names(file, overrides)
-    adopt(file, overrides)
     section: Any = load_section(name, file=file, overrides=overrides) if name in mentioned else None
     if given:
         return given

@@ -5,13 +5,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pilothouse.client import channels
-from pilothouse.errors import InvalidRequestError, PilothouseError, UnavailableError
+from pilothouse.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    PilothouseError,
+    UnavailableError,
+)
 from pilothouse.status import from_rpc
 
 Request = TypeVar("Request")
@@ -82,7 +87,12 @@ class SyncClient:
         try:
             return method(request, timeout=self.timeout_seconds)
         except grpc.RpcError as error:
-            raise from_rpc(error, target=self.target) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: grpc.RpcError) -> PilothouseError:
+        """Returns what the server said; of a time that is up also why there was no connection meanwhile."""
+        told = from_rpc(error, target=self.target)
+        return too_late(self.target, self._obstacle(), told) if ran_out(error) else told
 
     def _obstacle(self) -> grpc.RpcError | None:
         """Returns why there is no connection; None where there is one."""
@@ -107,7 +117,7 @@ class SyncClient:
                     yield answer
                 return
             except grpc.RpcError as error:
-                pause = attempts.pause_seconds(from_rpc(error, target=self.target), error)
+                pause = attempts.pause_seconds(self._explained(error), error)
             finally:
                 call.cancel()  # a caller who stops reading frees the server's slots
             time.sleep(pause)
@@ -170,7 +180,11 @@ class AsyncClient:
         try:
             return await method(request, timeout=self.timeout_seconds)
         except grpc.RpcError as error:
-            raise from_rpc(error, target=self.target) from error
+            raise await self._explained(error) from error
+
+    async def _explained(self, error: grpc.RpcError) -> PilothouseError:
+        told = from_rpc(error, target=self.target)
+        return too_late(self.target, await self._obstacle(), told) if ran_out(error) else told
 
     async def _obstacle(self) -> grpc.RpcError | None:
         watch: Any = health_pb2_grpc.HealthStub(self._channel).Watch
@@ -193,7 +207,7 @@ class AsyncClient:
                     yield answer
                 return
             except grpc.RpcError as error:
-                pause = attempts.pause_seconds(from_rpc(error, target=self.target), error)
+                pause = attempts.pause_seconds(await self._explained(error), error)
             finally:
                 call.cancel()  # a caller who stops reading frees the server's slots
             await asyncio.sleep(pause)
@@ -247,9 +261,24 @@ def check_waitable(error: grpc.RpcError, target: str) -> None:
         raise from_rpc(error, target=target) from error
 
 
+def ran_out(error: grpc.RpcError) -> bool:
+    """Whether a call ended with its deadline."""
+    call: Any = error
+    return call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def too_late(target: str, obstacle: grpc.RpcError | None, told: PilothouseError) -> PilothouseError:
+    """Returns the error of a call whose time was up: with the obstacle to a connection, where that is why."""
+    call: Any = obstacle
+    if call is None or call.code() is not grpc.StatusCode.UNAVAILABLE:
+        return told
+    return DeadlineExceededError(f"no answer in time: {from_rpc(call, target=target)}")
+
+
 def not_ready(target: str, timeout_seconds: float, error: grpc.RpcError | None = None) -> PilothouseError:
     """Returns the error of a service that did not get ready; with the cause, where it cannot be reached."""
-    late, call = f"{target} was not ready within {timeout_seconds:g} s", cast(Any, error)
-    if error is not None and call.code() is grpc.StatusCode.UNAVAILABLE:
-        return UnavailableError(f"{late}: {from_rpc(error, target=target)}")
+    late = f"{target} was not ready within {timeout_seconds:g} s"
+    call: Any = error
+    if call is not None and call.code() is grpc.StatusCode.UNAVAILABLE:
+        return UnavailableError(f"{late}: {from_rpc(call, target=target)}")
     return UnavailableError(f"{late}; check the address and the service's log")

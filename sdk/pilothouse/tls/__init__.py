@@ -2,6 +2,6 @@
 
 from pilothouse.tls.config import Tls
 from pilothouse.tls.files import Certificates, Pem
-from pilothouse.tls.process import adopt, own
+from pilothouse.tls.process import adopt, configured, own
 
-__all__ = ["Certificates", "Pem", "Tls", "adopt", "own"]
+__all__ = ["Certificates", "Pem", "Tls", "adopt", "configured", "own"]

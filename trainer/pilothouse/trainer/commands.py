@@ -122,7 +122,6 @@ def demo(
     from pilothouse.trainer.demo.loop.run import run_loop_demo
     from pilothouse.trainer.demo.run import run_demo
 
-    adopt()
     folder = out or Path("runs") / ("demo-loop" if loop else "demo-tiny" if tiny else "demo")
     screen = console()
     try:

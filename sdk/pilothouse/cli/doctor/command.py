@@ -1,7 +1,6 @@
 """The command ``doctor``."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -30,7 +29,7 @@ from pilothouse.config import Config
 from pilothouse.errors import ConfigError
 from pilothouse.local.config import LocalConfig
 from pilothouse.local.events import ServiceStatus
-from pilothouse.tls import Tls, adopt
+from pilothouse.tls import Tls
 
 
 def doctor(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
@@ -76,16 +75,15 @@ def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
     yield from check_extras(_extras(used, values))
     identity = values.get("tls")
     assert identity is None or isinstance(identity, Tls)
-    yield from check_tls(identity)
-    with suppress(ConfigError):  # told by what was just looked at
-        adopt(file, overrides)
+    if values:
+        yield from check_tls(identity)
     yield from check_models(values, used)
     stack = running_stack(local.state_dir.resolve())
     own = {port for service in stack.services for port in _ports(service)} if stack else set()
     yield from check_ports(values, own)
     yield from check_disk([local.state_dir, *_run_folders(values)])
     yield check_providers(getattr(values.get("reward"), "require", ()))
-    yield from check_services(local.state_dir.resolve())
+    yield from check_services(local.state_dir.resolve(), identity)
 
 
 def _extras(used: Collection[str], values: Mapping[str, Config]) -> set[str]:

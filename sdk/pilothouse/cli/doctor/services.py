@@ -7,7 +7,7 @@ from pilothouse.cli.doctor.findings import Finding, ok
 from pilothouse.cli.doctor.tls import explain
 from pilothouse.cli.probe import probe
 from pilothouse.local.state import StackState, read_state
-from pilothouse.tls import own
+from pilothouse.tls import Tls
 
 
 def running_stack(folder: Path) -> StackState | None:
@@ -16,11 +16,12 @@ def running_stack(folder: Path) -> StackState | None:
     return state if state is not None and state.is_alive else None
 
 
-def check_services(folder: Path) -> Iterator[Finding]:
+def check_services(folder: Path, tls: Tls | None = None) -> Iterator[Finding]:
     """Calls every service of the stack once.
 
     Args:
         folder: State folder of the stack.
+        tls: This process's identity.
     """
     state = read_state(folder)
     if state is None:
@@ -41,7 +42,7 @@ def check_services(folder: Path) -> Iterator[Finding]:
             continue
         answer = probe(service)
         if answer.error:
-            detail, mend = explain(service.targets[service.name], own())
+            detail, mend = explain(service.targets[service.name], tls)
             detail, mend = detail or answer.error, mend or "`pilothouse down`, then `up`"
             yield Finding(check, "error", detail, f"see {service.log}; {mend}")
         else:

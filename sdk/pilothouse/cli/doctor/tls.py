@@ -54,18 +54,15 @@ def explain(target: str, tls: Tls | None) -> tuple[str, str]:
     """
     host, _, port = target.rpartition(":")
     host = host.strip("[]")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["h2"])
-    if tls is None:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    else:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-        context.load_verify_locations(tls.ca_file)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    name = (tls and tls.server_name) or host
+    try:
+        context = _context(tls)
+    except (ssl.SSLError, OSError):
+        return "", ""  # told of already
     try:
         with (
             socket.create_connection((host, int(port)), _WAIT_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=(tls and tls.server_name) or host) as secure,
+            context.wrap_socket(plain, server_hostname=name) as secure,
         ):
             if tls is None:
                 return (
@@ -81,11 +78,23 @@ def explain(target: str, tls: Tls | None) -> tuple[str, str]:
         return (
             f"its certificate is refused here: {error.verify_message}",
             "give the service a certificate that is valid, names "
-            f"{host} and is signed by an authority in {tls.ca_file if tls else 'tls.ca_file'}",
+            f"{name} and is signed by an authority in {tls.ca_file if tls else 'tls.ca_file'}",
         )
-    except ssl.SSLError:
-        if tls is not None:
+    except ssl.SSLError as error:
+        if error.reason == "WRONG_VERSION_NUMBER" and tls is not None:
             return "it does not speak TLS, this process does", "give both the same section [tls], or neither"
     except OSError:
         pass  # not a matter of TLS
     return "", ""
+
+
+def _context(tls: Tls | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
+    if tls is None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    else:
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
+        context.load_verify_locations(tls.ca_file)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
