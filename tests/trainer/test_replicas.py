@@ -107,7 +107,7 @@ def group(tmp_path: Path) -> Iterator[Callable[[int], Group]]:
     groups: list[Group] = []
 
     def start(count: int) -> Group:
-        for number in range(count):
+        for _ in range(count):
             folder = tmp_path / f"{len(started)}"
             folder.mkdir()
             started.append(Process(folder))
@@ -129,6 +129,7 @@ def new(version: int, *, epoch: int = 1, seed: int = 3, **more: Any) -> NewWeigh
     return NewWeights(tensors=tensors, run="test", epoch=epoch, version=version, **more)
 
 
+@pytest.mark.heavy
 def test_a_push_reaches_every_replica_and_each_proves_it(group: Callable[[int], Group]) -> None:
     three = group(3)
     results = three.weights().push(new(1, probes=PROMPTS[:2]))
@@ -138,6 +139,7 @@ def test_a_push_reaches_every_replica_and_each_proves_it(group: Callable[[int], 
     assert three.weights().push(new(1)) == []  # again: all have it
 
 
+@pytest.mark.heavy
 def test_completions_do_not_depend_on_the_number_of_replicas(group: Callable[[int], Group]) -> None:
     one, three = group(1), group(3)
     for some in (one, three):
@@ -152,6 +154,7 @@ def test_completions_do_not_depend_on_the_number_of_replicas(group: Callable[[in
     assert all((a.logprobs == b.logprobs).all() for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.heavy
 def test_a_stream_brings_every_completion_once(group: Callable[[int], Group]) -> None:
     two = group(2)
     two.weights().push(new(1))
@@ -160,6 +163,7 @@ def test_a_stream_brings_every_completion_once(group: Callable[[int], Group]) ->
     assert places == [(row, sample) for row in range(7) for sample in range(2)]
 
 
+@pytest.mark.heavy
 def test_prompts_of_a_lost_replica_go_to_another(group: Callable[[int], Group]) -> None:
     two = group(2)
     two.weights().push(new(1))
@@ -171,6 +175,7 @@ def test_prompts_of_a_lost_replica_go_to_another(group: Callable[[int], Group]) 
         policy.generate(PROMPTS, SAMPLING, n=1, seeds=SEEDS)
 
 
+@pytest.mark.heavy
 def test_a_majority_is_enough_and_who_missed_a_push_is_not_asked(group: Callable[[int], Group]) -> None:
     three = group(3)
     three.weights().push(new(1))
@@ -186,6 +191,7 @@ def test_a_majority_is_enough_and_who_missed_a_push_is_not_asked(group: Callable
     assert three.versions() == [(1, 2)] * 3
 
 
+@pytest.mark.heavy
 def test_without_a_quorum_nothing_changes_anywhere(group: Callable[[int], Group]) -> None:
     three = group(3)
     three.weights().push(new(1))
@@ -197,6 +203,7 @@ def test_without_a_quorum_nothing_changes_anywhere(group: Callable[[int], Group]
     assert three.processes[2].process.poll() is None
 
 
+@pytest.mark.heavy
 def test_all_means_all(group: Callable[[int], Group]) -> None:
     two = group(2)
     two.weights("all").push(new(1))
@@ -208,6 +215,7 @@ def test_all_means_all(group: Callable[[int], Group]) -> None:
     assert len(two.weights("all").push(new(2))) == 1
 
 
+@pytest.mark.heavy
 def test_a_replica_that_came_back_with_older_weights_is_given_the_current_ones(
     group: Callable[[int], Group],
 ) -> None:
@@ -229,6 +237,7 @@ def test_a_replica_that_came_back_with_older_weights_is_given_the_current_ones(
     assert two.versions() == [(1, 3)] * 2
 
 
+@pytest.mark.heavy
 def test_replicas_come_and_go(group: Callable[[int], Group]) -> None:
     three = group(3)
     three.listed = three.processes[:1]
@@ -242,6 +251,7 @@ def test_replicas_come_and_go(group: Callable[[int], Group]) -> None:
     assert three.versions() == [(1, 2)] * 2
 
 
+@pytest.mark.heavy
 def test_a_refusal_by_one_replica_leaves_all_as_they_were(group: Callable[[int], Group]) -> None:
     two = group(2)
     two.weights().push(new(1))

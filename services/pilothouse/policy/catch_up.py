@@ -40,6 +40,8 @@ class _Peer:
     """What a peer said."""
 
     address: str
+    name: str
+    """Of the service, as its certificate has it; empty where it is the address's."""
     serving: Version
     arriving: Version
 
@@ -123,13 +125,15 @@ class CatchUp:
 
     async def _ask(self) -> list[_Peer]:
         """Returns what every peer that can be reached says."""
-        found = await asyncio.gather(*(asyncio.to_thread(addresses.current) for addresses in self._peers))
-        addresses = sorted({address for group in found for address in group})
-        answers = await asyncio.gather(*map(self._ask_one, addresses))
+        groups = await asyncio.gather(*(asyncio.to_thread(group.current) for group in self._peers))
+        names = {
+            address: group.name for group, found in zip(self._peers, groups, strict=True) for address in found
+        }
+        answers = await asyncio.gather(*(self._ask_one(*peer) for peer in sorted(names.items())))
         return [peer for peer in answers if peer is not None]
 
-    async def _ask_one(self, address: str) -> _Peer | None:
-        async with self._connected(address) as stub:
+    async def _ask_one(self, address: str, name: str) -> _Peer | None:
+        async with _connected(address, name) as stub:
             try:
                 answer = await stub.GetWeights(weights_pb2.GetWeightsRequest(), timeout=_ASK_SECONDS)
             except grpc.RpcError:
@@ -137,13 +141,13 @@ class CatchUp:
         if answer.instance == self._instance:
             return None
         serving = Version(answer.epoch, answer.version)
-        return _Peer(address, serving, Version(answer.open_epoch, answer.open_version))
+        return _Peer(address, name, serving, Version(answer.open_epoch, answer.open_version))
 
     async def _copy(self, peer: _Peer) -> None:
         """Copies what a peer serves, as a push of its own."""
         started, above = time.monotonic(), self._current
         request = weights_pb2.FetchWeightsRequest(above_epoch=above.epoch, above_version=above.version)
-        async with self._connected(peer.address) as stub:
+        async with _connected(peer.address, peer.name) as stub:
             try:
                 await self._store(stub.FetchWeights(request, timeout=self._config.wait_seconds))
             except grpc.RpcError as error:
@@ -169,13 +173,14 @@ class CatchUp:
                     self._transactions.abort(push_id)
             raise
 
-    @asynccontextmanager
-    async def _connected(self, address: str) -> AsyncIterator[Any]:
-        channel = channels.connect_async(address)
-        try:
-            yield weights_pb2_grpc.WeightsServiceStub(channel)
-        finally:
-            await channel.close()
+
+@asynccontextmanager
+async def _connected(address: str, name: str) -> AsyncIterator[Any]:
+    channel = channels.connect_async(address, server_name=name or None)
+    try:
+        yield weights_pb2_grpc.WeightsServiceStub(channel)
+    finally:
+        await channel.close()
 
 
 def _offer(head: weights_pb2.ServedWeights) -> Offer:

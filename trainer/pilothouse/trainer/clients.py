@@ -66,13 +66,14 @@ def _replicas(services: ServicesConfig) -> Replicas:
     addresses = _follow(services.weights)
     several = services.weights.startswith((DNS, LISTED, KUBERNETES))
     port = services.policy.rpartition(":")[2]
+    name = addresses.name or None  # their certificates name the service, not the address
 
     def connect(address: str) -> Replica:
         policy = f"{address.rpartition(':')[0]}:{port}" if several else services.policy
         return Replica(
             address,
-            WeightsClient(address, timeout_seconds=timeout),
-            PolicyClient(policy, timeout_seconds=timeout),
+            WeightsClient(address, timeout_seconds=timeout, server_name=name),
+            PolicyClient(policy, timeout_seconds=timeout, server_name=name),
         )
 
     return Replicas(addresses, connect)
