@@ -1,0 +1,69 @@
+# One image for each service: policy, reference, reward, feedback. `deploy/docker/build` prepares the context:
+#   requirements.lock  every wheel with its digest        wheels/   those wheels
+#   project/           the wheel of Pilothouse itself     python    the Python that the wheels are for, as 3.11
+# Nothing is fetched while it builds. README.md beside this file says what a container needs.
+#
+# The base is the tag python:3.11-slim-bookworm (Python 3.11.16), all platforms; BASE takes any image that has
+# Debian's or the official Python with venv.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
+
+# ---- what comes from others: changes only with the lock -------------------------------------------------------
+FROM ${BASE} AS dependencies
+COPY python requirements.lock prune /build/
+RUN set -eu; \
+    have=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'); want=$(cat /build/python); \
+    [ "$have" = "$want" ] || { echo "the base has Python $have, the wheels are for $want: set PYTHON=python$have" >&2; exit 1; }; \
+    python3 -m venv /build/tools; \
+    python3 -m venv --without-pip /opt/pilothouse
+# The root is read-only later, so bytecode is written now; by hash, because copies of layers lose times. What torch
+# tests itself with is left out: it has syntax of other Pythons.
+RUN --mount=type=bind,source=wheels,target=/wheels \
+    set -eu; \
+    /build/tools/bin/pip --quiet --disable-pip-version-check --no-cache-dir --python /opt/pilothouse/bin/python \
+      install --no-index --find-links /wheels --require-hashes --no-compile --requirement /build/requirements.lock; \
+    /build/prune /opt/pilothouse; \
+    /opt/pilothouse/bin/python -m compileall -q -j 0 -x torch/testing/_internal \
+      --invalidation-mode unchecked-hash /opt/pilothouse/lib
+
+# ---- Pilothouse itself: a layer of its own, so that a change of code builds and pulls a few megabytes -----------
+FROM dependencies AS project
+ARG SERVICE
+RUN --mount=type=bind,source=project,target=/project \
+    set -eu; \
+    /build/tools/bin/pip --quiet --disable-pip-version-check --no-cache-dir --python /opt/pilothouse/bin/python \
+      install --no-index --no-deps --no-compile --root /staged --prefix /opt/pilothouse /project/*.whl; \
+    /opt/pilothouse/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+      -s /staged /staged/opt/pilothouse/lib; \
+    printf '#!/bin/sh\nexec python -m pilothouse.%s "$@"\n' "${SERVICE:?SERVICE is policy, reference, reward or feedback}" \
+      >/staged/opt/pilothouse/bin/serve; \
+    chmod 755 /staged/opt/pilothouse/bin/serve
+
+# ---- what runs ------------------------------------------------------------------------------------------------------
+FROM ${BASE}
+# An account of its own, with a name because some libraries ask for it; no way to install anything.
+RUN set -eu; \
+    groupadd --gid 10001 pilothouse; \
+    useradd --no-log-init --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pilothouse; \
+    install --directory --owner 10001 --group 10001 /etc/pilothouse /var/lib/pilothouse \
+      /var/lib/pilothouse/feedback /var/lib/pilothouse/models /var/lib/pilothouse/runs; \
+    rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3*/site-packages/* \
+      /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip /usr/share/python-wheels
+COPY --from=dependencies /opt/pilothouse /opt/pilothouse
+COPY --from=project /staged/opt/pilothouse /opt/pilothouse
+ENV PATH=/opt/pilothouse/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    HOME=/tmp \
+    HF_HUB_OFFLINE=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TOKENIZERS_PARALLELISM=false
+WORKDIR /var/lib/pilothouse
+USER 10001:10001
+ARG SERVICE
+ARG VERSION
+ARG REVISION
+LABEL org.opencontainers.image.title="pilothouse-${SERVICE}" \
+      org.opencontainers.image.description="The ${SERVICE} service of Pilothouse: reinforcement learning from human feedback as separate gRPC services" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+ENTRYPOINT ["serve"]
