@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TAG ?= dev
 PROTOS_BIN := .venvs/protos/bin
 # What the base install lacks, and sdk/ must not import.
 EXTRAS := cluster,models,policy,reference,reward,reward-gpu,reward-torch,feedback,feedback-postgresql,trainer,demo,all
@@ -9,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-long check format protos bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-long check format protos images bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +78,16 @@ $(PROTOS_BIN)/.installed: pyproject.toml
 
 protos: $(PROTOS_BIN)/.installed ## Regenerates the stubs from the .proto files.
 	PATH="$(CURDIR)/$(PROTOS_BIN):$$PATH" protos/generate
+
+images: ## Builds the container images and their SBOMs into runs/images; BASE=IMAGE replaces the published base.
+	deploy/docker/build --tag $(TAG) all
+	deploy/docker/sbom --tag $(TAG) policy reference reward feedback trainer
+
+.venvs/sbom/.installed: pyproject.toml
+	test -x .venvs/sbom/bin/python || $(PYTHON) -m venv .venvs/sbom
+	.venvs/sbom/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venvs/sbom/bin/python -m pip install --quiet --group sbom
+	touch $@
 
 bench: install .venvs/trl/.installed ## Measures speed side by side with peers; writes bench/results/latest.json.
 	$(BIN)/python -m bench.run

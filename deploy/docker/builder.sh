@@ -28,3 +28,18 @@ fail() {
 }
 
 say() { echo "$(basename "$0"): $*" >&2; }
+
+# Runs a command in a fresh container without network that ends with it: run_in IMAGE HOST_FOLDER COMMAND...
+# The folder is at /mounted, read-only.
+run_in() {
+  local image=$1 folder=$2
+  shift 2
+  if [[ $builder == buildah ]]; then
+    local container status=0
+    container=$(buildah from --pull-never "$image")
+    buildah run --volume "$folder:/mounted:ro" "$container" -- "$@" || status=$?
+    buildah rm "$container" >/dev/null
+    return $status
+  fi
+  "$builder" run --rm --read-only --network none --volume "$folder:/mounted:ro" --entrypoint "$1" "$image" "${@:2}"
+}

@@ -15,14 +15,14 @@ RUN set -eu; \
     [ "$have" = "$want" ] || { echo "the base has Python $have, the wheels are for $want: set PYTHON=python$have" >&2; exit 1; }; \
     python3 -m venv /build/tools; \
     python3 -m venv --without-pip /opt/pilothouse
-# The root is read-only later, so bytecode is written now; by hash, because copies of layers lose times. What torch
-# tests itself with is left out: it has syntax of other Pythons.
+# The root is read-only later, so bytecode is written now; by hash, because copies of layers lose times. Left out: what
+# torch tests itself with, in the syntax of other Pythons, and large parts that are hardly ever imported.
 RUN --mount=type=bind,source=wheels,target=/wheels \
     set -eu; \
     /build/tools/bin/pip --quiet --disable-pip-version-check --no-cache-dir --python /opt/pilothouse/bin/python \
       install --no-index --find-links /wheels --require-hashes --no-compile --requirement /build/requirements.lock; \
     /build/prune /opt/pilothouse; \
-    /opt/pilothouse/bin/python -m compileall -q -j 0 -x torch/testing/_internal \
+    /opt/pilothouse/bin/python -m compileall -q -j 0 -x 'torch/testing/_internal|pygments/lexers|kubernetes/aio' \
       --invalidation-mode unchecked-hash /opt/pilothouse/lib
 
 # ---- Pilothouse itself: a layer of its own, so that a change of code builds and pulls a few megabytes -----------
@@ -31,7 +31,7 @@ ARG SERVICE
 RUN --mount=type=bind,source=project,target=/project \
     set -eu; \
     /build/tools/bin/pip --quiet --disable-pip-version-check --no-cache-dir --python /opt/pilothouse/bin/python \
-      install --no-index --no-deps --no-compile --root /staged --prefix /opt/pilothouse /project/*.whl; \
+      install --no-index --find-links /project --no-deps --no-compile --root /staged --prefix /opt/pilothouse pilothouse; \
     /opt/pilothouse/bin/python -m compileall -q --invalidation-mode unchecked-hash \
       -s /staged /staged/opt/pilothouse/lib; \
     printf '#!/bin/sh\nexec python -m pilothouse.%s "$@"\n' "${SERVICE:?SERVICE is policy, reference, reward or feedback}" \
@@ -49,7 +49,13 @@ RUN set -eu; \
     rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3*/site-packages/* \
       /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip /usr/share/python-wheels
 COPY --from=dependencies /opt/pilothouse /opt/pilothouse
+# CUDA's libraries, where they came as wheels: the loader finds them for whoever asks.
+RUN set -eu; \
+    find /opt/pilothouse/lib -path '*/nvidia/*' -type d -name lib >/etc/ld.so.conf.d/pilothouse.conf; \
+    ldconfig
 COPY --from=project /staged/opt/pilothouse /opt/pilothouse
+# Those tokens are pieces of text.
+# hadolint ignore=DL3064
 ENV PATH=/opt/pilothouse/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp \
     HF_HUB_OFFLINE=1 \
