@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-long check format protos images bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-long test-images check format protos images bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,7 +37,7 @@ demo-loop: install ## The closed loop: a simulated crowd ranks on the page and t
 	$(BIN)/pilothouse demo --loop
 
 test: install ## Runs the tests.
-	$(BIN)/pytest -m "not heavy and not slow and not real and not triton"
+	$(BIN)/pytest -m "not heavy and not slow and not real and not triton and not images"
 
 test-heavy: install ## Runs the tests that take tens of seconds each: whole jobs, thousands of claims, killed processes.
 	$(BIN)/pytest -m "heavy and not slow"
@@ -82,6 +82,9 @@ protos: $(PROTOS_BIN)/.installed ## Regenerates the stubs from the .proto files.
 images: ## Builds the container images and their SBOMs into runs/images; BASE=IMAGE replaces the published base.
 	deploy/docker/build --tag $(TAG) all
 	deploy/docker/sbom --tag $(TAG) policy reference reward feedback trainer
+
+test-images: install images ## Builds the images and tests them: hardened containers, sizes, contents.
+	$(BIN)/pytest -m images
 
 .venvs/sbom/.installed: pyproject.toml
 	test -x .venvs/sbom/bin/python || $(PYTHON) -m venv .venvs/sbom

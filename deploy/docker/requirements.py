@@ -1,8 +1,8 @@
 """What an image installs, read from pyproject.toml: the one place where versions are kept.
 
-    requirements.py list EXTRA...     the base install and these extras, one requirement a line
-    requirements.py constraints       the exact versions that the tests run with
-    requirements.py lock FOLDER       the wheels in FOLDER with their digests, for `pip --require-hashes`
+    requirements.py list IMAGE [--gpu]    what an image needs, one requirement a line
+    requirements.py constraints           the exact versions that the tests run with
+    requirements.py lock FOLDER           the wheels in FOLDER with their digests, for `pip --require-hashes`
 
 Standard library only: it runs before anything is installed.
 """
@@ -15,32 +15,44 @@ from pathlib import Path
 from typing import Any
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+IMAGES = {
+    "policy": ["policy"],
+    "reference": ["reference"],
+    "reward": ["reward"],
+    "feedback": ["feedback-postgresql"],
+    # `pilothouse export` compares what it wrote with torch by the runtime that the reward service will use.
+    "trainer": ["trainer", "cluster", "reward"],
+}
+"""The extras in each image."""
+
+_CUDA = {"reward": ["reward-gpu"]}
 _OWN_EXTRAS = re.compile(r"pilothouse\[([^]]+)\]")
 _PINNED = re.compile(r"[A-Za-z0-9._-]+==[^;\s]+")
 
 
-def requirements(extras: list[str]) -> list[str]:
-    """Returns the base dependencies and those of the extras, sorted; an extra that names others brings theirs.
+def requirements(image: str, *, gpu: bool = False) -> list[str]:
+    """Returns the base dependencies and those of an image's extras, sorted.
+
+    Args:
+        image: Its name.
+        gpu: With ONNX Runtime for CUDA and CUDA's libraries as wheels, so that the same base serves; a CUDA
+            build of torch names its own.
 
     Raises:
-        SystemExit: pyproject.toml has no such extra.
+        SystemExit: There is no such image.
     """
+    if image not in IMAGES:
+        sys.exit(f"there is no image '{image}'; there are {', '.join(IMAGES)}")
     project = _pyproject()["project"]
     found = set(project["dependencies"])
-    waiting, seen = list(extras), set[str]()
-    while waiting:
-        extra = waiting.pop()
-        if extra in seen:
-            continue
-        seen.add(extra)
-        if extra not in project["optional-dependencies"]:
-            sys.exit(f"pyproject.toml has no extra '{extra}'")
-        for requirement in project["optional-dependencies"][extra]:
+    waiting = list(_CUDA.get(image, IMAGES[image]) if gpu else IMAGES[image])
+    while waiting:  # an extra that names others brings theirs
+        for requirement in project["optional-dependencies"][waiting.pop()]:
             own = _OWN_EXTRAS.fullmatch(requirement)
             if own:
                 waiting += [name.strip() for name in own[1].split(",")]
             else:
-                found.add(requirement)
+                found.add(requirement.replace("onnxruntime-gpu", "onnxruntime-gpu[cuda,cudnn]"))
     return sorted(found)
 
 
@@ -67,8 +79,10 @@ def _pyproject() -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Prints what the arguments ask for."""
     match arguments:
-        case ["list", *extras]:
-            lines = requirements(extras)
+        case ["list", image]:
+            lines = requirements(image)
+        case ["list", image, "--gpu"]:
+            lines = requirements(image, gpu=True)
         case ["constraints"]:
             lines = constraints()
         case ["lock", folder]:

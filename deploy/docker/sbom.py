@@ -2,7 +2,7 @@
 
     sbom.py IMAGE PYTHON_JSON DEBIAN_LIST > IMAGE.cdx.json
 
-PYTHON_JSON is what ``cyclonedx-py environment`` wrote; a line of DEBIAN_LIST is ``package version architecture``.
+PYTHON_JSON is what ``cyclonedx-py environment`` wrote; a line of DEBIAN_LIST is ``package version arch``.
 """
 
 import json
@@ -48,4 +48,5 @@ def complete(image: str, python: dict[str, object], debian_lines: list[str]) -> 
 if __name__ == "__main__":
     chosen, python_file, debian_file = sys.argv[1:]
     listed = json.loads(Path(python_file).read_text(encoding="utf-8"))
-    print(complete(chosen, listed, Path(debian_file).read_text(encoding="utf-8").splitlines()))
+    packages = Path(debian_file).read_text(encoding="utf-8").splitlines()
+    sys.stdout.write(complete(chosen, listed, packages) + "\n")
