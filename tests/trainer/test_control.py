@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
+from prometheus_client import REGISTRY
 
 from pilothouse.errors import PreconditionError
 from pilothouse.trainer.control import RunControl, Saved, StepAbandoned, StopSignals
@@ -26,6 +27,19 @@ def test_a_run_goes_on_until_it_is_asked_to_stop(control: RunControl) -> None:
     control.finish(save())
     assert ended.result(timeout=1) == save()
     assert control.status.state == "finished"
+
+
+def test_prometheus_sees_a_pause(control: RunControl) -> None:
+    control.pause("the policy exploits the reward model")
+    waiting = threading.Thread(target=control.between_steps, args=[save])
+    paused = threading.Event()
+    control.listen(lambda: paused.set() if control.status.state == "paused" else None)
+    waiting.start()
+    assert paused.wait(timeout=10)
+    assert REGISTRY.get_sample_value("pilothouse_trainer_paused") == 1
+    control.resume()
+    waiting.join(timeout=10)
+    assert REGISTRY.get_sample_value("pilothouse_trainer_paused") == 0
 
 
 def test_a_checkpoint_asked_for_is_taken_between_steps(control: RunControl) -> None:

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,27 @@ def test_prometheus_gauges_show_the_last_step(tmp_path: Path) -> None:
     assert REGISTRY.get_sample_value("pilothouse_kl") == 1.5
     assert REGISTRY.get_sample_value("pilothouse_reward_mean") == -0.25
     assert REGISTRY.get_sample_value("pilothouse_trainer_step") == 7
+
+
+def test_prometheus_is_told_when_a_run_began_and_when_its_last_step_ended(tmp_path: Path) -> None:
+    name = "pilothouse_trainer_last_step_timestamp_seconds"
+    started = time.time()
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        began = REGISTRY.get_sample_value(name)
+        log.write(1, {"eps": 1.0})
+        ended = REGISTRY.get_sample_value(name)
+    assert began is not None
+    assert ended is not None
+    assert started <= began <= ended <= time.time()
+
+
+def test_what_was_not_measured_yet_is_no_number() -> None:
+    program = (
+        "from pilothouse.trainer.metrics import FIT_GAUGES, GAUGES\n"
+        "print({gauge.collect()[0].samples[0].value for gauge in (GAUGES | FIT_GAUGES).values()})"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(shown.stdout.strip(" {}\n").split(", ")) == {"nan"}
 
 
 def test_every_push_is_counted_under_the_name_that_the_policy_uses(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import structlog
 
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
+from pilothouse.feedback.gauges import kept_true
 from pilothouse.feedback.measures import Measures
 from pilothouse.feedback.servicer import FeedbackServicer
 from pilothouse.feedback.web.app import make_app
@@ -29,7 +30,7 @@ async def build(config: FeedbackConfig) -> AsyncIterator[Sequence[Server]]:
     server.services("pilothouse.v1.FeedbackService")
     async with listening([server]), _database(config) as database:
         measures = Measures(database, time.time)
-        async with _page(config, database, measures) as address:
+        async with kept_true(database, measures), _page(config, database, measures) as address:
             servicer = FeedbackServicer(database, config, measures, page_address=address)
             feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(servicer, server.grpc)
             yield [server]

@@ -10,7 +10,6 @@ import grpc
 from sqlalchemy.orm import Session
 
 from pilothouse.errors import InvalidDataError, InvalidRequestError
-from pilothouse.feedback import metrics
 from pilothouse.feedback.codec import RATER_STATE_NUMBERS, name
 from pilothouse.feedback.config import FeedbackConfig
 from pilothouse.feedback.database import Database
@@ -69,8 +68,6 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
 
     async def GetQuality(self, request: pb.GetQualityRequest, context: Context) -> pb.GetQualityResponse:  # noqa: D102
         report = await self._measures.fresh(request.queue)
-        if not request.queue:
-            metrics.ALPHA.set(report.alpha.value)
         return pb.GetQualityResponse(
             rankings=report.rankings,
             overlapping_tasks=report.overlapping_tasks,
@@ -91,8 +88,6 @@ class DataServicer(feedback_pb2_grpc.FeedbackServiceServicer):
             now = await self._database.read(progress.progress, request.queue)
             if now != told:
                 told = now
-                if not request.queue:
-                    metrics.OPEN_TASKS.set(now.open_tasks)
                 yield pb.WatchFeedbackResponse(
                     rankings=now.rankings, demonstrations=now.demonstrations, open_tasks=now.open_tasks
                 )

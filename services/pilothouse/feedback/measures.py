@@ -13,7 +13,7 @@ from pilothouse.feedback.store import reading
 from pilothouse.feedback.store.queues import check_queue
 
 _FRESH_SECONDS = 20.0
-_FRESH_PER_SECOND_SPENT = 10.0
+FRESH_PER_SECOND_SPENT = 10.0
 """A report that takes long is kept longer: a tenth of one core at most goes into reports."""
 
 
@@ -51,7 +51,7 @@ class Measures:
         started = perf_counter()
         judgements = await self._database.read(_judgements, queue)
         report = await asyncio.to_thread(measure, judgements)
-        kept = max(_FRESH_SECONDS, _FRESH_PER_SECOND_SPENT * (perf_counter() - started))
+        kept = max(_FRESH_SECONDS, FRESH_PER_SECOND_SPENT * (perf_counter() - started))
         self._reports[queue] = report, self._clock() + kept
         return report
 

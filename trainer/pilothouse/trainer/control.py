@@ -15,6 +15,7 @@ from typing import Literal
 import structlog
 
 from pilothouse.errors import PreconditionError
+from pilothouse.trainer.metrics import PAUSED
 
 RunState = Literal["starting", "running", "paused", "finished", "failed"]
 """What a run is doing."""
@@ -132,6 +133,7 @@ class RunControl:
         """Changes fields of the status. The loop's."""
         with self._lock:
             self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+            PAUSED.set(self._status.state == "paused")
             self._changed.notify_all()
             listeners = list(self._listeners.values())
         for listener in listeners:

@@ -41,9 +41,16 @@ FIT_GAUGES = {
     ),
 }
 """Prometheus gauge of a metric name, SFT and reward model."""
+for _gauge in (GAUGES | FIT_GAUGES).values():
+    _gauge.set(math.nan)  # not measured yet; a 0 would be taken for a measurement
 PUSH_SECONDS = weights_push_seconds()
 CHECKPOINT_SECONDS = Gauge("pilothouse_checkpoint_seconds", "Time of the last checkpoint.")
 STEP = Gauge("pilothouse_trainer_step", "Steps done.")
+LAST_STEP = Gauge(
+    "pilothouse_trainer_last_step_timestamp_seconds",
+    "When the run finished its last step, or began before its first, in Unix time; 0 before a run.",
+)
+PAUSED = Gauge("pilothouse_trainer_paused", "1 while the run is held before its next step, else 0.")
 VERSION = Gauge("pilothouse_trainer_version", "Weight version of the trainer.")
 
 
@@ -71,6 +78,7 @@ class MetricsLog:
         self._file = file
         self._folder = tensorboard
         self._scalars: Scalars | None = None
+        LAST_STEP.set_to_current_time()
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +100,7 @@ class MetricsLog:
         row |= {name: _finite(value) for name, value in sorted(metrics.items())}
         append_rows(self._file, [row])
         STEP.set(step)
+        LAST_STEP.set_to_current_time()
         for name, gauge in (GAUGES | FIT_GAUGES).items():
             if name in metrics:
                 gauge.set(metrics[name])
