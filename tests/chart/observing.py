@@ -2,9 +2,7 @@
 
 import functools
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,14 +11,13 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "helm/pilothouse"
+from .rendering import CHART, FULL_NAME, NAMESPACE, RELEASE, Require, program
+
 BOARDS = ("serving", "training", "labelling")
 RUNBOOK = "docs/runbook.md"
-HERE = {"$namespace": "rl", "$release": "run", "$fullname": "run-pilothouse"}
+HERE = {"$namespace": NAMESPACE, "$release": RELEASE, "$fullname": FULL_NAME}
 """What the words of rules and dashboards stand for in tests."""
 
-Require = Callable[[object, str], None]
 Rule = dict[str, Any]
 Panel = dict[str, Any]
 
@@ -33,17 +30,9 @@ class Expression:
     text: str
 
 
-def program(name: str, require: Require, source: str) -> str:
-    """Returns where a program is: in the folder that KUBEBUILDER_ASSETS names, or on the path."""
-    folders = [os.environ.get("KUBEBUILDER_ASSETS", ""), os.environ["PATH"]]
-    found = shutil.which(name, path=os.pathsep.join(folder for folder in folders if folder))
-    require(found, f"{name}; {source}")
-    return str(found)
-
-
 def promtool(require: Require) -> Callable[..., str]:
     """Returns ``run(*words)``: the output of promtool, which must be content."""
-    path = program("promtool", require, "Debian's package prometheus has it")
+    path = program("promtool", require)
 
     def run(*words: str | Path) -> str:
         done = subprocess.run([path, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

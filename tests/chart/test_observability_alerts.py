@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from .observing import ROOT, RUNBOOK, Require, metric_names, promtool, rule_file, rules
+from .observing import RUNBOOK, metric_names, promtool, rule_file, rules
+from .rendering import CHART, ROOT, Require
 
 CASES = Path(__file__).parent / "alerts"
 FILES = sorted(CASES.glob("*.yaml"))
@@ -96,7 +97,7 @@ def test_a_rule_reads_its_own_release_only() -> None:
 
 
 def test_promtool_accepts_the_rules_as_they_lie_in_the_chart(promtool: Callable[..., str]) -> None:
-    for file in sorted((ROOT / "helm/pilothouse/rules").glob("*.yaml")):
+    for file in sorted((CHART / "rules").glob("*.yaml")):
         assert "SUCCESS" in promtool("check", "rules", file)
 
 

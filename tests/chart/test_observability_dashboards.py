@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .observing import BOARDS, Require, dashboard, panels, promtool, shown
+from .observing import BOARDS, dashboard, panels, promtool, shown
+from .rendering import Require
 
 UNITS = {"bytes", "none", "percentunit", "reqps", "s", "short"}
 """Of Grafana's list; a unit of ours is a suffix."""

@@ -23,7 +23,8 @@ from tests.integration.trainer.conftest import Trainer
 from pilothouse.client import FeedbackAnswer, FeedbackClient, FeedbackTask, QueueSettings, Ranking
 from pilothouse.local import LocalStack
 
-from .observing import Expression, Require, judged, metric_names, program, rule_file, rules, shown
+from .observing import Expression, judged, metric_names, rule_file, rules, shown
+from .rendering import FULL_NAME, NAMESPACE, RELEASE, Require, program
 
 FOREIGN = {
     "Prometheus": {"up"},
@@ -164,15 +165,15 @@ class Prometheus:
 @contextmanager
 def scraping(system: System, folder: Path, require: Require) -> Iterator[Prometheus]:
     """Runs Prometheus until the end of the block, with the labels that the chart's PodMonitor puts on."""
-    path = program("prometheus", require, "Debian's package prometheus has it")
+    path = program("prometheus", require)
     targets = [
         {
             "targets": [address],
             "labels": {
-                "namespace": "rl",
-                "release": "run",
+                "namespace": NAMESPACE,
+                "release": RELEASE,
                 "component": name,
-                "pod": f"run-pilothouse-{name}-a",
+                "pod": f"{FULL_NAME}-{name}-a",
             },
         }
         for name, address in system.pages.items()
