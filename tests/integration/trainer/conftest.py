@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,14 @@ def flags(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
 class Trainer:
     """One trainer process, as the command line starts it."""
 
-    def __init__(self, config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, config: dict[str, Any], folder: Path, on: Sequence[str] = ()) -> None:
+        """Starts it; ``on`` goes before the command, so that it runs on another host."""
         self.folder = folder
         self._port_file = Path(config["server"]["port_file"])
         self._port_file.unlink(missing_ok=True)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [PROGRAM, "train", "ppo", "--json", *flags("ppo", config)],
+            [*on, PROGRAM, "train", "ppo", "--json", *flags("ppo", config)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
