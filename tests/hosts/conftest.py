@@ -1,6 +1,7 @@
 """The services on one host and trainers on another, as an operator starts them."""
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,22 +9,25 @@ from typing import Any
 
 import pytest
 import torch
-from tests.hosts.network import Daemon, Network, missing
-from tests.hosts.watching import Watch
+from tests.hosts.network import HOSTS, Network, missing
+from tests.hosts.watch import Watch
 from tests.integration.trainer.conftest import ANSWERS, PROGRAM, Trainer
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from pilothouse.client.push_plan import plan_push
+from pilothouse.local.process import send, spawn
 from pilothouse.models.load import load_causal_lm, parameters_by_name
 from pilothouse.models.text import TextCodec
 from pilothouse.models.tiny import ARCHITECTURES
 
 TOTAL_STEPS = 3
 PROMPTS_PER_STEP = 8
-SETTINGS = Path(__file__).parents[2] / "deploy" / "config" / "tiny.toml"
-PORTS = {"policy": 7001, "weights": 7002, "reward": 7003, "reference": 7004}
-"""As the settings have them."""
-POLICY_HTTP_PORT = 7101
+CONFIG = Path(__file__).parents[2] / "deploy" / "config" / "tiny.toml"
+TARGETS = {
+    name: f"{HOSTS['services']}:{port}"
+    for name, port in (("policy", 7001), ("weights", 7002), ("reward", 7003), ("reference", 7004))
+}
+"""Where the configuration puts the services, as the other host sees them."""
+POLICY_PAGES = f"{HOSTS['services']}:7101"
 
 _LOOK_SECONDS = 0.02
 
@@ -49,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, but wide and deep enough that a push of it is several chunks."""
     folder = tmp_path_factory.mktemp("model")
     shape = ARCHITECTURES["llama-tied"].to_dict()
-    config = LlamaConfig(**shape | {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4})
+    config = LlamaConfig(**shape | {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
@@ -58,35 +62,41 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def services(network: Network, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """``pilothouse up`` with the built-in settings, and what lets other hosts in."""
+def push_bytes(model: Path) -> int:
+    """Size of a push of all weights."""
+    return sum(tensor.nbytes for tensor in parameters_by_name(load_causal_lm(model).model).values())
+
+
+@pytest.fixture(scope="session")
+def services(network: Network, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """``pilothouse up`` with the tiny configuration, and what lets other hosts in; yields its log."""
     state = tmp_path_factory.mktemp("services")
     settings = [f"local.state_dir='{state}'", f"policy.model='{model}'", f"reference.model='{model}'"]
     settings += ["policy.max_sequence_tokens=256", "reward.batching.across_requests=false"]
     settings += ["reward.rule.falloff=400"]  # long answers differ too
     for server in ("policy.server", "policy.weights_server", "reward.server", "reference.server"):
-        settings += [f"{server}.host='{network.addresses['services']}'", f"{server}.allow_insecure=true"]
+        settings += [f"{server}.host='{HOSTS['services']}'", f"{server}.allow_insecure=true"]
     words = [word for setting in settings for word in ("--set", setting)]
-    up = [*network.on("services"), PROGRAM, "up", "--foreground", "--config", str(SETTINGS), *words]
-    daemon = Daemon(up, state / "up.log")
-    yield daemon
-    daemon.stop()
+    up = [*network.on("services"), PROGRAM, "up", "--foreground", "--config", str(CONFIG), *words]
+    process = spawn(up, state / "up.log")
+    yield state / "up.log"
+    send(process, signal.SIGTERM)
+    process.wait()
 
 
 @pytest.fixture(scope="session")
-def watched(network: Network, services: Daemon) -> Iterator[Watch]:
-    """What asks the policy, on its own host, all the time what it serves."""
-    host = network.addresses["services"]
-    watch = Watch(network.on("services"), f"{host}:{PORTS['policy']}", f"{host}:{POLICY_HTTP_PORT}")
+def watch(network: Network, services: Path) -> Iterator[Watch]:
+    """Asks the policy, on its own host, all the time what it serves."""
+    watch = Watch(network.on("services"), TARGETS["policy"], POLICY_PAGES)
     yield watch
     watch.close()
 
 
 @pytest.fixture
-def policy(watched: Watch) -> Watch:
-    """The policy as it is seen on its own host from the beginning of the test on."""
-    watched.forget()
-    return watched
+def policy(watch: Watch) -> Watch:
+    """The policy, as it was seen on its own host since the beginning of the test."""
+    watch.forget()
+    return watch
 
 
 class FarTrainer(Trainer):
@@ -101,24 +111,20 @@ class FarTrainer(Trainer):
     def steps_done(self) -> int:
         """Returns the last step of the metrics file."""
         file = self.folder / "metrics.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return json.loads(lines[-1])["step"] if lines else 0
+        return len(file.read_text().splitlines()) if file.exists() else 0
 
-    def epoch(self) -> int:
-        """Returns the epoch of its last checkpoint."""
-        last = sorted((self.folder / "checkpoints").glob("step_*"))[-1]
-        epoch: int = json.loads((last / "state.json").read_text())["epoch"]
-        return epoch
+    def checkpoints(self) -> list[Path]:
+        """Returns one folder for each step done."""
+        return sorted((self.folder / "checkpoints").glob("step_*"))
 
 
 Start = Callable[..., FarTrainer]
 
 
 @pytest.fixture(scope="session")
-def begin(network: Network, services: Daemon, watched: Watch, model: Path) -> Iterator[Start]:
+def begin(network: Network, watch: Watch, model: Path) -> Iterator[Start]:
     """``begin(folder, name, **overrides)``: a trainer on the other host."""
     running: list[FarTrainer] = []
-    host = network.addresses["services"]
 
     def begin(folder: Path, name: str, **overrides: Any) -> FarTrainer:
         prompts = folder / "prompts.jsonl"
@@ -134,13 +140,13 @@ def begin(network: Network, services: Daemon, watched: Watch, model: Path) -> It
             "policy": {"learning_rate": 1e-4},
             "value": {"learning_rate": 1e-3},
             "scores": {"missing_eos_score": None},
-            # Long enough to be caught in the middle of it.
+            # Answers long enough to be caught in the middle.
             "rollout": {"prompts": [str(prompts)], "prompts_per_step": PROMPTS_PER_STEP}
             | {"min_new_tokens": 200, "max_new_tokens": 200},
-            # Every version stays on disk, to be compared with what the policy served.
+            # Every version is kept, to be compared with what the policy served.
             "run": {"name": name, "folder": str(folder), "checkpoint_every_steps": 1, "keep_last": 99},
             "server": {"port_file": str(folder / f"{name}.port"), "http_port": -1, "drain_seconds": 1},
-            "services": {name: f"{host}:{port}" for name, port in PORTS.items()},
+            "services": dict(TARGETS),
         }
         for section, values in overrides.items():
             config[section] = config[section] | values if isinstance(values, Mapping) else values
@@ -172,16 +178,3 @@ def unbroken(begin: Start, tmp_path_factory: pytest.TempPathFactory) -> FarTrain
     trainer = begin(tmp_path_factory.mktemp("runs"), "unbroken")
     trainer.finish()
     return trainer
-
-
-def digest(model: Path) -> str:
-    """Returns the digest of a model folder's weights, as a push announces them."""
-    weights = parameters_by_name(load_causal_lm(model).model)
-    plan = plan_push({name: tensor.detach().numpy() for name, tensor in weights.items()})
-    return plan.manifest.digest.hex()
-
-
-@pytest.fixture(scope="session")
-def push_bytes(model: Path) -> int:
-    """Size of a push of all weights."""
-    return sum(tensor.nbytes for tensor in parameters_by_name(load_causal_lm(model).model).values())

@@ -11,30 +11,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pilothouse.local.process import send, spawn
-
 PREFIX = "pilothouse-test"
-PLACES = ("services", "trainer", "switch")
+HOSTS = {"services": "192.0.2.1", "trainer": "192.0.2.2"}
+"""Addresses by name."""
+SWITCH = "switch"
 WIRE = "wire"
 """Name of a host's interface; the switch's ports have the names of the hosts that they lead to."""
 
-_NAME = re.compile(rf"{PREFIX}-([0-9]+)-(?:{'|'.join(PLACES)})")
+_NAME = re.compile(rf"{PREFIX}-([0-9]+)-(?:{'|'.join([*HOSTS, SWITCH])})")
 _LOOK_SECONDS = 0.02
 
 
 class Network:
-    """The hosts ``services`` and ``trainer``; gone with the ``with`` block or, after a kill -9, at the next."""
-
-    addresses = {"services": "192.0.2.1", "trainer": "192.0.2.2"}  # noqa: RUF012
+    """The hosts ``services`` and ``trainer``; they go with the ``with`` block, after a kill -9 with the next."""
 
     def __init__(self) -> None:
-        self._names = {place: f"{PREFIX}-{os.getpid()}-{place}" for place in PLACES}
+        self._names = {place: f"{PREFIX}-{os.getpid()}-{place}" for place in (*HOSTS, SWITCH)}
         self._relay: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -63,7 +60,7 @@ class Network:
 
     def unplug(self, place: str) -> None:
         """Pulls a host's cable: it sees its carrier gone, the other host sees nothing."""
-        self._ip("switch", "link", "set", place, "down")
+        self._ip(SWITCH, "link", "set", place, "down")
 
     def swallow(self, *places: str) -> None:
         """Lets packets towards these hosts vanish without a word, as a broken switch or firewall does."""
@@ -76,22 +73,22 @@ class Network:
 
     def move_apart(self, *, delay_seconds: float, loss: float) -> None:
         """Puts a long bad line between the hosts, which delays every packet and loses this share of them."""
-        for place in self.addresses:
-            self._ip("switch", "link", "set", place, "nomaster")
+        for place in HOSTS:
+            self._ip(SWITCH, "link", "set", place, "nomaster")
         script = [sys.executable, str(Path(__file__).with_name("relay.py"))]
-        command = [*self.on("switch"), *script, *self.addresses, str(delay_seconds), str(loss)]
+        command = [*self.on(SWITCH), *script, *HOSTS, str(delay_seconds), str(loss)]
         self._relay = subprocess.Popen(command)
 
     def mend(self) -> None:
         """Makes the network whole and fast again."""
         self._end_relay()
-        for place in self.addresses:
-            run("tc", "-n", self._names["switch"], "qdisc", "replace", "dev", place, "root", "pfifo")
-            self._ip("switch", "link", "set", place, "master", "bridge", "up")
+        for place in HOSTS:
+            self._qdisc(place, "pfifo")
+            self._ip(SWITCH, "link", "set", place, "master", "bridge", "up")
 
     def received_bytes(self, place: str) -> int:
         """Returns how much has arrived at a host since it exists."""
-        told = run("ip", "-n", self._names[place], "-s", "-o", "link", "show", WIRE)
+        told = self._ip(place, "-s", "-o", "link", "show", WIRE)
         return int(told.partition("RX:")[2].partition("\\")[2].split()[0])
 
     def wait_for_bytes(self, place: str, count: int) -> None:
@@ -103,25 +100,24 @@ class Network:
     def _build(self) -> None:
         for name in self._names.values():
             run("ip", "netns", "add", name)
-        self._ip("switch", "link", "add", "bridge", "type", "bridge")
-        self._ip("switch", "link", "set", "bridge", "up")
-        for place, address in self.addresses.items():
-            host = self._names[place]
+        self._ip(SWITCH, "link", "add", "bridge", "type", "bridge")
+        self._ip(SWITCH, "link", "set", "bridge", "up")
+        for place, address in HOSTS.items():
             # One packet on the wire is one packet for whoever loses or delays it, and not 64 KiB of them.
             plain = ("gso_max_segs", "1")
-            peer = ("type", "veth", "peer", "name", place, "netns", self._names["switch"])
+            peer = ("type", "veth", "peer", "name", place, "netns", self._names[SWITCH])
             self._ip(place, "link", "add", WIRE, *plain, *peer)
-            self._ip("switch", "link", "set", place, *plain)
+            self._ip(SWITCH, "link", "set", place, *plain)
             self._ip(place, "address", "add", f"{address}/24", "dev", WIRE)
             for interface in ("lo", WIRE):
-                run("ip", "-n", host, "link", "set", interface, "up")
+                self._ip(place, "link", "set", interface, "up")
         self.mend()
 
-    def _ip(self, place: str, *words: str) -> None:
-        run("ip", "-n", self._names[place], *words)
+    def _ip(self, place: str, *words: str) -> str:
+        return run("ip", "-n", self._names[place], *words)
 
     def _qdisc(self, place: str, *words: str) -> None:
-        run("tc", "-n", self._names["switch"], "qdisc", "replace", "dev", place, "root", *words)
+        run("tc", "-n", self._names[SWITCH], "qdisc", "replace", "dev", place, "root", *words)
 
     def _end_relay(self) -> None:
         relay, self._relay = self._relay, None
@@ -175,16 +171,3 @@ def run(*command: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
-
-
-class Daemon:
-    """A process on a host that ends with this one, even when that is killed."""
-
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        self.process = spawn(command, log)
-        self.log = log
-
-    def stop(self) -> None:
-        """SIGTERM, and its end."""
-        send(self.process, signal.SIGTERM)
-        self.process.wait()

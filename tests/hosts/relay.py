@@ -42,5 +42,5 @@ def relay(one: socket.socket, other: socket.socket, delay_seconds: float, loss: 
 
 
 if __name__ == "__main__":
-    names, numbers = sys.argv[1:3], sys.argv[3:]
-    relay(*(listen(name) for name in names), *(float(number) for number in numbers))
+    one, other, delay_seconds, loss = sys.argv[1:]
+    relay(listen(one), listen(other), float(delay_seconds), float(loss))

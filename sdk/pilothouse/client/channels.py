@@ -139,7 +139,7 @@ def options(
         ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
         # A service that was restarted is found again within about a second.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 1_000),
+        ("grpc.min_reconnect_backoff_ms", 3_000),  # time to connect: three round trips, with TLS four
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.use_local_subchannel_pool", 1),  # a client's connection, and its backoff, are its own
     ]
