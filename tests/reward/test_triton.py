@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as triton
+from tests.certificates import Authority, settings
 
 from pilothouse import tensors
 from pilothouse.errors import (
@@ -33,6 +34,7 @@ from pilothouse.reward.backends.triton import TritonBackend
 from pilothouse.reward.config import TritonConfig
 from pilothouse.reward.v2 import InferenceServicer
 from pilothouse.server import Server
+from pilothouse.tls import adopt
 from pilothouse.v1 import reward_pb2, reward_pb2_grpc
 
 Serve = Callable[..., AbstractAsyncContextManager[Server]]
@@ -77,6 +79,24 @@ async def test_a_server_that_is_away_or_lacks_the_model_is_told_by_name(serve: S
         config = TritonConfig(target=f"127.0.0.1:{remote.port}", inputs="text", model="other")
         with pytest.raises(ModelNotFoundError, match="'other'"):
             await asyncio.to_thread(TritonBackend, config, BUCKETS, folder=None)
+
+
+@pytest.mark.usefixtures("no_identity")
+async def test_a_server_that_demands_tls_is_given_a_certificate(serve: Serve, tmp_path: Path) -> None:
+    tls = Authority(tmp_path).issue("both")
+    adopt(overrides=settings(tls), environment={})
+    async with serve(backend="rules") as remote:
+        target = f"127.0.0.1:{remote.port}"
+        backend = await asyncio.to_thread(
+            TritonBackend, TritonConfig(target=target, inputs="text", tls=tls), BUCKETS, folder=None
+        )
+        try:
+            assert backend.version.startswith("triton:reward:")
+        finally:
+            backend.close()
+        plain = TritonConfig(target=target, inputs="text")
+        with pytest.raises(UnavailableError):
+            await asyncio.to_thread(TritonBackend, plain, BUCKETS, folder=None)
 
 
 @pytest.fixture

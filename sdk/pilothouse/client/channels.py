@@ -81,7 +81,7 @@ def connect(target: str, *, tls: Tls | None = None, server_name: str | None = No
         return _timed(grpc.insecure_channel(target, options=settings))
 
     def opened(pem: Pem) -> grpc.Channel:
-        return _timed(grpc.secure_channel(target, _credentials(pem), options=settings))
+        return _timed(grpc.secure_channel(target, credentials(pem), options=settings))
 
     return cast(grpc.Channel, RenewedChannel(opened, Certificates(tls)))
 
@@ -94,7 +94,7 @@ def connect_async(target: str, *, tls: Tls | None = None, server_name: str | Non
         return grpc.aio.insecure_channel(target, options=settings)
 
     def opened(pem: Pem) -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(target, _credentials(pem), options=settings)
+        return grpc.aio.secure_channel(target, credentials(pem), options=settings)
 
     return cast(grpc.aio.Channel, AsyncRenewedChannel(opened, Certificates(tls)))
 
@@ -103,7 +103,8 @@ def _timed(channel: grpc.Channel) -> grpc.Channel:
     return grpc.intercept_channel(channel, CallTimer())
 
 
-def _credentials(pem: Pem) -> grpc.ChannelCredentials:
+def credentials(pem: Pem) -> grpc.ChannelCredentials:
+    """Returns what a secure channel is opened with: who calls, and by whom servers are known."""
     return grpc.ssl_channel_credentials(pem.authorities, pem.key, pem.certificates)
 
 

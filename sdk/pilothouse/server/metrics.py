@@ -21,6 +21,11 @@ RUNNING_CALLS = Gauge(
     "pilothouse_grpc_server_calls_running", "Calls past the limiter, now running.", ["service"]
 )
 WAITING_CALLS = Gauge("pilothouse_grpc_server_calls_waiting", "Calls waiting at the limiter.", ["service"])
+CERTIFICATE_EXPIRY = Gauge(
+    "pilothouse_tls_certificate_expiry_timestamp_seconds",
+    "When the certificate in force expires, in Unix seconds; only with TLS.",
+    ["service"],
+)
 SHED = Counter("pilothouse_shed", "Calls refused to keep the server alive.", ["reason"])
 
 

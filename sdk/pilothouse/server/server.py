@@ -17,6 +17,7 @@ from pilothouse.server.chain import Chain
 from pilothouse.server.config import ServerConfig, check_door
 from pilothouse.server.http import HttpPort
 from pilothouse.server.limits import Limiter
+from pilothouse.server.metrics import CERTIFICATE_EXPIRY
 from pilothouse.server.secure import credentials
 from pilothouse.tls import Certificates, Tls, own
 
@@ -48,6 +49,8 @@ class Server:
         tls = tls or own()
         check_door(name, config, secured=tls is not None)
         self._certificates = Certificates(tls, "server", "client") if tls else None
+        if (certificates := self._certificates) is not None:
+            CERTIFICATE_EXPIRY.labels(name).set_function(lambda: certificates.certificate.not_after)
         self.config = config
         self.name = name
         self.port = 0

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from pilothouse.config import Config
 from pilothouse.server.config import ServerConfig
+from pilothouse.tls import Tls
 
 DEFAULT_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
@@ -101,6 +102,9 @@ class TritonConfig(Config):
     """Name of its FP32 output, one number a row."""
     timeout_seconds: float = Field(default=30.0, gt=0)
     """Longest wait for one batch, retries included; the callers' deadlines end it sooner."""
+    tls: Tls | None = None
+    """Certificates for the connection to it, read when the service starts; None for plaintext. The service's
+    own section ``tls`` is not used for it."""
 
 
 class ScorerConfig(Config):

@@ -1,12 +1,14 @@
 """Both ends of mutual TLS, with real certificates."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from tests.certificates import EXPIRED, Authority
 
 from pilothouse.client import AsyncPolicyClient, AsyncWeightsClient, PolicyClient
@@ -196,6 +198,17 @@ async def test_a_renewed_certificate_is_served_to_the_next_connection_while_call
         assert "does not name" in await refusal(target(server), tls=client, server_name="old.example")
         assert (await before.model()).model == "echo"
     assert echo.calls == 5
+
+
+async def test_when_a_certificate_expires_is_a_metric_and_follows_its_renewal(
+    serve: Serve, echo: Echo, authority: Authority
+) -> None:
+    await serve(echo.add, tls=authority.issue("server"))
+    name, labels = "pilothouse_tls_certificate_expiry_timestamp_seconds", {"service": "test"}
+    assert REGISTRY.get_sample_value(name, labels) == 32503680000  # trustme: the year 3000
+    expiry = datetime(2999, 1, 1, tzinfo=UTC)
+    authority.issue("server", not_after=expiry)
+    assert REGISTRY.get_sample_value(name, labels) == expiry.timestamp()
 
 
 def replace_authority(authority: Authority, strangers: Authority, tls: Tls) -> None:

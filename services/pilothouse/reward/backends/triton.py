@@ -26,6 +26,7 @@ from pilothouse.models.text import TextCodec
 from pilothouse.reward.backends.base import Backend, Buckets, Row, normalise, pad
 from pilothouse.reward.config import TritonConfig
 from pilothouse.tensors import Array, Floats
+from pilothouse.tls import Certificates
 
 _VERSION = "reward_version"
 """Parameter of the remote model's configuration that names its version; `deploy/triton/serve.sh` sets it."""
@@ -58,6 +59,7 @@ class TritonBackend(Backend):
             codec: For a server that reads text, what turns token ids into it.
 
         Raises:
+            ConfigError: The certificate files cannot be used.
             UnavailableError: The server cannot be reached.
             ModelNotFoundError: It does not have the model, or the folder is none.
             CorruptDataError: It serves another version than the folder's.
@@ -71,7 +73,9 @@ class TritonBackend(Backend):
             self.vocabulary_size = self._manifest.vocabulary_size or self.codec.vocabulary_size
         self.max_sequence_tokens = self._manifest.max_sequence_tokens
         self._client = triton.InferenceServerClient(
-            config.target, channel_args=_channel_options(config.target)
+            config.target,
+            creds=channels.credentials(Certificates(config.tls).current()) if config.tls else None,
+            channel_args=_channel_options(config),
         )
         self.version = self._remote_version()
 
@@ -160,9 +164,13 @@ class TritonBackend(Backend):
         )
 
 
-def _channel_options(target: str) -> list[channels.Option]:
+def _channel_options(config: TritonConfig) -> list[channels.Option]:
     """Returns what our own clients have, but for pings: those are as rare as any server tolerates."""
-    return channels.options(target, keepalive_milliseconds=channels.FOREIGN_KEEPALIVE_MILLISECONDS)
+    return channels.options(
+        config.target,
+        keepalive_milliseconds=channels.FOREIGN_KEEPALIVE_MILLISECONDS,
+        server_name=config.tls.server_name if config.tls else None,
+    )
 
 
 def _text_inputs(rows: Sequence[Row]) -> list[triton.InferInput]:
