@@ -28,10 +28,10 @@ class Rollout:
     staleness: Tensor
     """int64 [B], versions behind the trainer."""
     on_policy: bool
-    """Whether every token of every rank is of the trainer's own version."""
+    """Whether every token is of the trainer's own version."""
 
     @classmethod
-    def of(cls, batch: RolloutBatch, version: int, ranks: Ranks, device: torch.device) -> "Rollout":
+    def of(cls, batch: RolloutBatch, version: int, device: torch.device) -> "Rollout":
         """Returns a batch as seen by a trainer at ``version``."""
         staleness = torch.from_numpy(batch.staleness(version)).to(device)
         return cls(
@@ -41,7 +41,7 @@ class Rollout:
             scores=torch.from_numpy(batch.scores.astype(np.float32)).to(device),
             finished=torch.from_numpy(batch.finished.copy()).to(device),
             staleness=staleness,
-            on_policy=not bool(ranks.max(staleness.max())),
+            on_policy=not bool(staleness.max()),
         )
 
     @property
@@ -77,8 +77,17 @@ class Experience:
         return torch.from_numpy(flat_rows(self.offsets, rows)).to(self.proximal.device)
 
 
-def in_batch_order(parts: Sequence[tuple[Sequence[int], Tensor]], batch: RolloutBatch) -> Tensor:
-    """Joins [R'] pieces, each of some responses in some order, to one [R] tensor in the batch's order."""
+def in_batch_order(
+    parts: Sequence[tuple[Sequence[int], Tensor]], batch: RolloutBatch, ranks: Ranks
+) -> Tensor:
+    """Joins all ranks' [R'] pieces, each of some responses in some order, to one [R] tensor.
+
+    Args:
+        parts: This rank's pieces, at least one: rows of the batch and what was found for them.
+        batch: Whose order the result has.
+        ranks: Who has the other pieces.
+    """
     index = torch.cat([torch.from_numpy(flat_rows(batch.offsets, rows)) for rows, _ in parts])
     joined = torch.cat([values for _, values in parts])
-    return torch.empty_like(joined).index_copy(0, index.to(joined.device), joined)
+    mine = joined.new_zeros(int(batch.offsets[-1])).index_copy(0, index.to(joined.device), joined)
+    return ranks.sum(mine)

@@ -1,6 +1,6 @@
 """What a step reports, under TRL's names where TRL has one.
 
-Means are over valid tokens or responses of all ranks. ``objective/*`` describe the rollout: KL to the
+Means are over valid tokens or responses. ``objective/*`` describe the rollout: KL to the
 reference, entropy (-log-prob), KL reward and total reward, each summed over a response; scores as the reward
 model gave them and (``shaped_scores``) as they were rewarded. ``policy/*``, ``loss/*`` and ``val/*`` are
 means over every minibatch of every epoch; ``val/num_eos_tokens`` counts responses that ended by themselves.
@@ -33,9 +33,14 @@ class Tally:
         self._sums[name] = self._sums.get(name, torch.zeros(2, dtype=torch.float64)) + entry
 
     def means(self, ranks: Ranks) -> dict[str, float]:
-        """Returns the mean of each name over all ranks, which must have added the same names."""
-        totals = ranks.sum(torch.stack(list(self._sums.values())))
-        return dict(zip(self._sums, (totals[:, 0] / totals[:, 1]).tolist(), strict=True))
+        """Returns the mean of each name over all ranks, which must have added the same names, in any order.
+
+        What every rank adds alike has the mean that each of them has.
+        """
+        names = sorted(self._sums)
+        totals = ranks.sum(torch.stack([self._sums[name] for name in names]))
+        means = dict(zip(names, (totals[:, 0] / totals[:, 1]).tolist(), strict=True))
+        return {name: means[name] for name in self._sums}
 
 
 def note_rollout(
@@ -67,34 +72,32 @@ def note_rollout(
     tally.add("staleness/stale_share", rollout.staleness > 0)
 
 
-def summarise(
-    tally: Tally, rollout: Rollout, experience: Experience, episodes: int, ranks: Ranks
-) -> dict[str, float]:
+def summarise(tally: Tally, rollout: Rollout, experience: Experience, ranks: Ranks) -> dict[str, float]:
     """Returns the means over all ranks and what follows from them.
 
     Args:
         tally: What the step took in.
         rollout: The batch.
         experience: The same batch, as it was learned from.
-        episodes: Responses of all ranks.
         ranks: Who shares the batch.
     """
     metrics = tally.means(ranks)
     if "val/ratio" in metrics:
         metrics["val/ratio_var"] = max(metrics.pop("val/ratio_squared") - metrics["val/ratio"] ** 2, 0.0)
-    metrics["val/num_eos_tokens"] = round(metrics["response/eos_share"] * episodes)
-    metrics["val/explained_variance"] = explained_variance(experience.values, experience.returns, ranks)
-    longest, stalest = ranks.max(torch.stack([rollout.lengths.max(), rollout.staleness.max()])).tolist()
-    return metrics | {"response/length_max": float(longest), "staleness/max": float(stalest)}
+    metrics["val/num_eos_tokens"] = round(metrics["response/eos_share"] * len(rollout.lengths))
+    metrics["val/explained_variance"] = explained_variance(experience.values, experience.returns)
+    return metrics | {
+        "response/length_max": float(rollout.lengths.max()),
+        "staleness/max": float(rollout.staleness.max()),
+    }
 
 
-def explained_variance(values: Tensor, returns: Tensor, ranks: Ranks) -> float:
-    """Returns 1 - Var(returns - values) / Var(returns) over all ranks; 0 where returns do not vary.
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """Returns 1 - Var(returns - values) / Var(returns); 0 where returns do not vary.
 
     Args:
         values: [R], before the update.
         returns: [R].
-        ranks: Who shares the batch.
     """
-    spread = float(Moments.of(returns, ranks).variance)
-    return 1 - float(Moments.of(returns - values, ranks).variance) / spread if spread > 0 else 0.0
+    spread = float(Moments.of(returns).variance)
+    return 1 - float(Moments.of(returns - values).variance) / spread if spread > 0 else 0.0

@@ -1,6 +1,9 @@
-"""Which sequences learn together: minibatches share one optimiser step, micro-batches one forward pass."""
+"""Which sequences learn together, and where.
 
-from collections.abc import Sequence
+Minibatches share one optimiser step, micro-batches one forward pass, shares one rank.
+"""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,7 +16,25 @@ def minibatches(generator: np.random.Generator, rows: int, count: int) -> list[l
     return [part.tolist() for part in np.array_split(generator.permutation(rows), min(count, rows))]
 
 
-def micro_batches(rows: Sequence[int], lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
+def shares(lengths: Sequence[int], ranks: int) -> list[set[int]]:
+    """Returns the rows of each rank: longest first, each to whoever has the fewest tokens so far.
+
+    A rank has at least one row where there are as many rows as ranks.
+
+    Args:
+        lengths: Tokens of every sequence of the batch, at least 1.
+        ranks: How many there are.
+    """
+    found: list[set[int]] = [set() for _ in range(ranks)]
+    tokens = [0] * ranks
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        least = tokens.index(min(tokens))
+        found[least].add(row)
+        tokens[least] += lengths[row]
+    return found
+
+
+def micro_batches(rows: Iterable[int], lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
     """Returns ``rows`` in lists of at most ``budget_tokens`` tokens each, longest sequences first.
 
     Equal lengths end up side by side, which is what packed attention is fastest at. The order depends on the

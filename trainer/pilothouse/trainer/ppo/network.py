@@ -3,7 +3,7 @@
 Axes: B sequences, R response tokens of the chosen sequences, T packed input tokens, d width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -26,16 +26,31 @@ def response_positions(batch: PackedBatch, response_lengths: Sequence[int]) -> T
 
 
 class ResponseStates:
-    """Runs a decoder over the sequences of one batch."""
+    """Runs a decoder over sequences of one batch."""
 
     def __init__(
-        self, weights: DecoderWeights, batch: RolloutBatch, *, frozen_layers: int, budget_tokens: int
+        self,
+        weights: DecoderWeights,
+        batch: RolloutBatch,
+        rows: Collection[int],
+        *,
+        frozen_layers: int,
+        budget_tokens: int,
     ) -> None:
+        """Prepares the sequences ``rows``, which later calls may ask for.
+
+        Args:
+            weights: Of the decoder.
+            batch: Whose sequences they are.
+            rows: Their numbers.
+            frozen_layers: Lower layers that do not learn, and are computed here, once.
+            budget_tokens: Of one forward pass.
+        """
         self._weights = weights
         self._inputs = [sequence[:-1] for sequence in batch.sequences]
         self._response_lengths = batch.response_lengths.tolist()
         self._frozen_layers = frozen_layers
-        self._trunk = self._compute_trunk(budget_tokens) if frozen_layers else []
+        self._trunk = self._compute_trunk(rows, budget_tokens) if frozen_layers else {}
 
     def __call__(self, rows: Sequence[int]) -> Tensor:
         """Returns [R, d] final hidden states, one per response token of the sequences ``rows``, in order."""
@@ -52,15 +67,15 @@ class ResponseStates:
         return states[response_positions(batch, [self._response_lengths[row] for row in rows])]
 
     @torch.no_grad()
-    def _compute_trunk(self, budget_tokens: int) -> list[Tensor]:
-        """Returns for each sequence [length - 1, d], what the frozen lower layers make of it."""
+    def _compute_trunk(self, chosen: Collection[int], budget_tokens: int) -> dict[int, Tensor]:
+        """Returns for each chosen sequence [length - 1, d], what the frozen lower layers make of it."""
         lengths = [len(row) for row in self._inputs]
         trunk: dict[int, Tensor] = {}
-        for rows in micro_batches(range(len(lengths)), lengths, budget_tokens):
+        for rows in micro_batches(chosen, lengths, budget_tokens):
             batch = pack([self._inputs[row] for row in rows], self._weights.embedding.device)
             attend = packed_attention(self._weights.spec, batch)
             states = hidden_states(
                 self._weights, batch.tokens, batch.positions, attend, last_layer=self._frozen_layers
             )
             trunk.update(zip(rows, states.split(batch.lengths), strict=True))
-        return [trunk[row] for row in range(len(lengths))]
+        return trunk

@@ -64,10 +64,9 @@ class Optimiser:
         Raises:
             NonFiniteLossError: A gradient is NaN or infinite. The parameters are as they were.
         """
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         if ranks.size > 1:
-            for gradient in gradients:
-                gradient.copy_(ranks.sum(gradient))
+            self._add_up_gradients(ranks)
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
             raise NonFiniteLossError(
@@ -82,6 +81,16 @@ class Optimiser:
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         return norm
+
+    def _add_up_gradients(self, ranks: Ranks) -> None:
+        """Sums gradients over ranks. A rank without a row of the minibatch has none, and adds zeros."""
+        parameters = list(self.parameters.values())
+        having = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int64)
+        learning = [p for p, count in zip(parameters, ranks.sum(having).tolist(), strict=True) if count]
+        for parameter in learning:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        ranks.add_up([parameter.grad for parameter in learning if parameter.grad is not None])
 
     def state(self) -> dict[str, Tensor]:
         """Returns ``<moment>.<parameter>`` and scalar ``step.<parameter>`` tensors; empty before a step."""

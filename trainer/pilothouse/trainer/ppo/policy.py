@@ -1,6 +1,6 @@
 """The policy that learns: log-probs of a batch, gradients of the clipped loss, optimiser, moving average."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from pilothouse.trainer.ppo.metrics import Tally
 from pilothouse.trainer.ppo.minibatches import micro_batches
 from pilothouse.trainer.ppo.network import ResponseStates
 from pilothouse.trainer.ppo.optimiser import Optimiser
+from pilothouse.trainer.ppo.ragged import Ranks
 from pilothouse.trainer.ppo.trainable import freeze_lower_layers
 
 
@@ -56,12 +57,12 @@ class Policy:
         """Where the policy lives."""
         return self.model.weights.embedding.device
 
-    def begin(self, batch: RolloutBatch) -> None:
-        """Takes a new batch; what is frozen is computed for it once."""
+    def begin(self, batch: RolloutBatch, share: Collection[int]) -> None:
+        """Takes a new batch, of which this rank computes the rows ``share``; once, what is frozen."""
         budget = self._config.micro_batch_tokens
-        self._batch = batch
+        self._batch, self._share = batch, share
         self._states = ResponseStates(
-            self.model.weights, batch, frozen_layers=self._frozen, budget_tokens=budget
+            self.model.weights, batch, share, frozen_layers=self._frozen, budget_tokens=budget
         )
         self._targets = [
             row[prompt:] for row, prompt in zip(batch.sequences, batch.prompt_lengths.tolist(), strict=True)
@@ -81,10 +82,10 @@ class Policy:
         )
 
     @torch.no_grad()
-    def all_logprobs(self) -> Tensor:
-        """Returns [R] nats of the whole batch, in its order."""
-        parts = [(rows, self.logprobs(rows)[0]) for rows in self._micro_batches(range(len(self._batch)))]
-        return in_batch_order(parts, self._batch)
+    def all_logprobs(self, ranks: Ranks) -> Tensor:
+        """Returns [R] nats of the whole batch, in its order; every rank computes its share."""
+        parts = [(rows, self.logprobs(rows)[0]) for rows in self._micro_batches(self._share)]
+        return in_batch_order(parts, self._batch, ranks)
 
     def accumulate(
         self, experience: Experience, rows: Sequence[int], *, tokens: float, beta: float, tally: Tally
@@ -93,14 +94,14 @@ class Policy:
 
         Args:
             experience: The batch.
-            rows: The minibatch.
+            rows: This rank's part of the minibatch; may be none.
             tokens: Response tokens of the minibatch over all ranks; every loss is a sum divided by this.
             beta: Price of KL in the loss; 0 for none.
             tally: Takes in the statistics.
         """
         config, total = self._config, torch.zeros((), dtype=torch.float64)
-        places: list[Tensor] = []
-        current: list[Tensor] = []
+        places = [experience.tokens(())]
+        current = [experience.proximal[:0]]
         for micro in self._micro_batches(rows):
             at = experience.tokens(micro)
             logprobs, entropies = self.logprobs(micro, entropy=True)
@@ -128,10 +129,11 @@ class Policy:
         """Adds the gradients of the language-model loss on pre-training text (InstructGPT, equation 2).
 
         Args:
-            sequences: Each int32 [length >= 2].
-            tokens: Predicted tokens of the minibatch's share of text over all ranks.
+            sequences: This rank's, each int32 [length >= 2]; may be none.
+            tokens: Predicted tokens of the minibatch's text over all ranks.
             tally: Takes in the loss.
         """
+        tally.add("loss/pretraining_avg", torch.empty(0))  # also where this rank has no text
         lengths = [len(row) for row in sequences]
         for micro in micro_batches(range(len(sequences)), lengths, self._config.micro_batch_tokens):
             logprobs = response_logprobs(
@@ -148,7 +150,7 @@ class Policy:
             for name, mean in self.average.items():
                 mean.lerp_(self.optimiser.parameters[name], 1 - decay)
 
-    def _micro_batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
+    def _micro_batches(self, rows: Iterable[int]) -> Iterator[list[int]]:
         yield from micro_batches(rows, self._lengths, self._config.micro_batch_tokens)
 
 

@@ -1,5 +1,6 @@
 """Arithmetic on rows that lie end to end: R response tokens of B responses, lengths instead of padding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 
 class Ranks(Protocol):
-    """The trainers that share one batch. Each holds some of its sequences and all see the same sums."""
+    """The trainers that share one batch: each computes some of its sequences, and all learn the same."""
 
     size: int
     """How many there are."""
@@ -21,6 +22,10 @@ class Ranks(Protocol):
 
     def max(self, tensor: Tensor) -> Tensor:
         """Returns the elementwise maximum over ranks."""
+        ...
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the sum over ranks into each tensor's place; every rank gets the same bits."""
         ...
 
 
@@ -38,10 +43,8 @@ class OneRank:
         """Returns the tensor."""
         return tensor
 
-
-def rank_seed(seed: int, rank: int) -> int:
-    """Returns a seed of the rank's own: seed + rank * 100003, as in lm-human-preferences."""
-    return seed + rank * 100_003
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Leaves the tensors as they are."""
 
 
 def row_sums(values: Tensor, lengths: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ def last_tokens(lengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, mean and biased variance of all valid tokens of all ranks."""
+    """Count, mean and biased variance of all valid tokens."""
 
     count: Tensor
     """Scalar."""
@@ -67,20 +70,20 @@ class Moments:
     """Scalar, divided by the count, not by count - 1."""
 
     @classmethod
-    def of(cls, values: Tensor, ranks: Ranks) -> "Moments":
-        """Returns the moments of ``values`` [R] over all ranks, in float64, in two passes."""
+    def of(cls, values: Tensor) -> "Moments":
+        """Returns the moments of ``values`` [R], in float64, in two passes."""
         wide = values.double()
-        count, total = ranks.sum(torch.stack([wide.new_tensor(len(values)), wide.sum()]))
-        mean = total / count
-        return cls(count, mean, ranks.sum((wide - mean).square().sum()) / count)
+        count = wide.new_tensor(len(values))
+        mean = wide.sum() / count
+        return cls(count, mean, (wide - mean).square().sum() / count)
 
 
-def whiten(values: Tensor, ranks: Ranks, *, keep_mean: bool) -> Tensor:
-    """Returns ``values`` [R] scaled to unit variance over all ranks; the mean is kept or removed.
+def whiten(values: Tensor, *, keep_mean: bool) -> Tensor:
+    """Returns ``values`` [R] scaled to unit variance; the mean is kept or removed.
 
     Biased variance with 1e-8 inside the root, as in lm-human-preferences. Rewards keep their mean, advantages
     lose it. Needs eight or more sequences to mean anything.
     """
-    moments = Moments.of(values, ranks)
+    moments = Moments.of(values)
     white = (values.double() - moments.mean) * (moments.variance + 1e-8).rsqrt()
     return (white + moments.mean if keep_mean else white).to(values.dtype)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from pilothouse.trainer.ppo.config import ScoreConfig
-from pilothouse.trainer.ppo.ragged import Ranks
 
 
 @dataclass(slots=True)
@@ -19,12 +18,12 @@ class RunningMoments:
     squares: float = 0.0
     """Sum of squared distances from the mean."""
 
-    def add(self, scores: Tensor, ranks: Ranks) -> None:
-        """Takes in ``scores`` [B] of every rank."""
+    def add(self, scores: Tensor) -> None:
+        """Takes in ``scores`` [B]."""
         wide = scores.double()
-        count, total = ranks.sum(torch.stack([wide.new_tensor(len(scores)), wide.sum()])).tolist()
-        mean = total / count
-        squares = float(ranks.sum((wide - mean).square().sum()))
+        count = float(len(scores))
+        mean = float(wide.sum()) / count
+        squares = float((wide - mean).square().sum())
         both, shift = self.count + count, mean - self.mean
         self.squares += squares + shift * shift * self.count * count / both
         self.mean += shift * count / both
@@ -43,7 +42,7 @@ class ScoreShaper:
         self.config = config
         self.moments = RunningMoments()
 
-    def shape(self, scores: Tensor, finished: Tensor, ranks: Ranks) -> Tensor:
+    def shape(self, scores: Tensor, finished: Tensor) -> Tensor:
         """Returns [B] scores to add at the last tokens.
 
         The replacement comes last: a response without EOS has exactly ``missing_eos_score``.
@@ -51,11 +50,10 @@ class ScoreShaper:
         Args:
             scores: [B], the reward service's.
             finished: bool [B], ended by EOS or a stop token.
-            ranks: Who shares the batch.
         """
         shaped = scores
         if self.config.normalise:
-            self.moments.add(scores, ranks)
+            self.moments.add(scores)
             shaped = (shaped - self.moments.mean) / self.moments.deviation
         if self.config.clip is not None:
             shaped = shaped.clamp(-self.config.clip, self.config.clip)

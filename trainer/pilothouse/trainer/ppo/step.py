@@ -5,7 +5,7 @@ implementation details of RLHF with PPO". B responses, R response tokens end to 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -29,10 +29,10 @@ from pilothouse.trainer.ppo.gates import (
 from pilothouse.trainer.ppo.kl import KlController, kl_estimate
 from pilothouse.trainer.ppo.losses import importance_weights
 from pilothouse.trainer.ppo.metrics import Tally, note_rollout, summarise
-from pilothouse.trainer.ppo.minibatches import minibatches
+from pilothouse.trainer.ppo.minibatches import minibatches, shares
 from pilothouse.trainer.ppo.optimiser import learning_rate
 from pilothouse.trainer.ppo.policy import Policy
-from pilothouse.trainer.ppo.ragged import OneRank, Ranks, rank_seed, row_sums, whiten
+from pilothouse.trainer.ppo.ragged import OneRank, Ranks, row_sums, whiten
 from pilothouse.trainer.ppo.scores import ScoreShaper
 from pilothouse.trainer.ppo.state import LearnerState, load_state, save_state
 from pilothouse.trainer.ppo.value import Value
@@ -63,13 +63,13 @@ class PpoLearner:
         self.scores = ScoreShaper(config.scores)
         self.kl_gate = KlGate(config.gates)
         self.sources = Sources()
-        self.shuffles = np.random.default_rng(rank_seed(config.seed, self.ranks.index))
+        self.shuffles = np.random.default_rng(config.seed)
         self.epoch = epoch
         """Fencing epoch of the run."""
         self.updates = 0
         """Steps done, and the version of the weights."""
         self.episodes = 0
-        """Responses learned from, over all ranks."""
+        """Responses learned from."""
         self._last_step_at = time.perf_counter()
 
     @property
@@ -80,8 +80,11 @@ class PpoLearner:
     def step(self, batch: RolloutBatch, pretraining: Sequence[Tokens] = ()) -> dict[str, float]:
         """Learns from one batch.
 
+        Several ranks call with the same batch. Each runs its share of it through the models; sums over ranks
+        make the same numbers, gradients and steps of all.
+
         Args:
-            batch: A finished rollout; this rank's share of it where there are several.
+            batch: A finished rollout, of at least as many responses as there are ranks.
             pretraining: Text, each int32 [length >= 2], for the PPO-ptx loss; unused with coefficient 0.
 
         Returns:
@@ -95,19 +98,20 @@ class PpoLearner:
             KlBudgetError: The policy has moved further from the reference than allowed.
         """
         config, ranks, tally = self.config, self.ranks, Tally()
-        rollout = self._begin(batch)
+        share = shares([len(sequence) for sequence in batch.sequences], ranks.size)[ranks.index]
+        rollout = self._begin(batch, share)
         proximal = self._proximal_logprobs(rollout, tally)
-        values = self.value.all_values()
+        values = self.value.all_values(ranks)
 
         kl = kl_estimate(proximal, rollout.reference, config.kl.reward_estimator)
-        scores = self.scores.shape(rollout.scores, rollout.finished, ranks)
+        scores = self.scores.shape(rollout.scores, rollout.finished)
         rewards = token_rewards(kl, scores, rollout.lengths, self.kl.in_reward)
         if config.whiten_rewards:
-            rewards = whiten(rewards, ranks, keep_mean=True)
+            rewards = whiten(rewards, keep_mean=True)
 
         advantages, returns = advantages_and_returns(rewards, values, rollout.lengths, config)
         if config.whiten_advantages:
-            advantages = whiten(advantages, ranks, keep_mean=False)
+            advantages = whiten(advantages, keep_mean=False)
         weights = importance_weights(proximal, rollout.behaviour, rollout.lengths, config)
         experience = Experience(
             offsets=batch.offsets,
@@ -118,20 +122,21 @@ class PpoLearner:
             values=values,
             weights=weights,
         )
-        episodes, kl_nats = self._measure_kl(proximal, rollout)
+        kl_nats = self._measure_kl(proximal, rollout)
         for epoch in range(config.epochs):
             parts = minibatches(self.shuffles, len(batch), config.minibatches)
             for part, rows in enumerate(parts):
-                tokens = float(ranks.sum(rollout.lengths[rows].sum()))
-                self._update_value(experience, rows, tokens, tally)
+                tokens = float(rollout.lengths[rows].sum())
+                mine = [row for row in rows if row in share]
+                self._update_value(experience, mine, tokens, tally)
                 if self.updates >= config.critic_warmup_steps:
                     text = pretraining[part :: len(parts)]
                     fresh = rollout if epoch == part == 0 else None
-                    self._update_policy(experience, rows, tokens, text, fresh, tally)
+                    self._update_policy(experience, mine, tokens, text, fresh, tally)
 
         note_rollout(tally, rollout, experience, -self.kl.in_reward * kl, scores)
-        metrics = summarise(tally, rollout, experience, episodes, ranks) | self._counters(episodes)
-        self.kl.update(kl_nats, episodes)
+        metrics = summarise(tally, rollout, experience, ranks) | self._counters(len(batch))
+        self.kl.update(kl_nats, len(batch))
         self.updates += 1
         return metrics
 
@@ -147,13 +152,13 @@ class PpoLearner:
         """
         load_state(self, state)
 
-    def _begin(self, batch: RolloutBatch) -> Rollout:
+    def _begin(self, batch: RolloutBatch, share: Collection[int]) -> Rollout:
         staleness = self.config.max_staleness
         check_versions(batch, epoch=self.epoch, version=self.updates, max_staleness=staleness)
         self.sources.check(batch)
-        self.policy.begin(batch)
-        self.value.begin(batch)
-        return Rollout.of(batch, self.updates, self.ranks, self.policy.device)
+        self.policy.begin(batch, share)
+        self.value.begin(batch, share)
+        return Rollout.of(batch, self.updates, self.policy.device)
 
     def _trusts_engine(self, rollout: Rollout) -> bool:
         """Whether ratios start from the engine's log-probs."""
@@ -164,17 +169,17 @@ class PpoLearner:
         """Returns [R] nats that ratios start from: the engine's where they will do, else the trainer's."""
         if self._trusts_engine(rollout):
             return rollout.behaviour
-        proximal = self.policy.all_logprobs()
+        proximal = self.policy.all_logprobs(self.ranks)
         fresh = rollout.fresh_tokens
         self._check_gap(proximal[fresh], rollout.behaviour[fresh], tally)
         return proximal
 
-    def _measure_kl(self, proximal: Tensor, rollout: Rollout) -> tuple[int, float]:
-        """Returns the episodes of all ranks and their mean KL, nats, after the budget's gate has seen it."""
+    def _measure_kl(self, proximal: Tensor, rollout: Rollout) -> float:
+        """Returns the mean KL of a response, nats, after the budget's gate has seen it."""
         sums = row_sums((proximal - rollout.reference).double(), rollout.lengths)
-        count, total = self.ranks.sum(torch.stack([sums.new_tensor(len(sums)), sums.sum()])).tolist()
-        self.kl_gate.check(total / count)
-        return round(count), total / count
+        mean = float(sums.sum()) / len(sums)
+        self.kl_gate.check(mean)
+        return mean
 
     def _update_value(self, experience: Experience, rows: list[int], tokens: float, tally: Tally) -> None:
         loss = self.value.accumulate(experience, rows, tokens=tokens, tally=tally)
@@ -198,8 +203,9 @@ class PpoLearner:
         if fresh is not None:
             self._check_first_minibatch(experience, seen.places, seen.logprobs, fresh, tally)
         if self.config.pretraining_coefficient and len(text):
-            predicted = torch.tensor(sum(len(row) - 1 for row in text))
-            self.policy.accumulate_text(text, tokens=float(self.ranks.sum(predicted)), tally=tally)
+            predicted = float(sum(len(row) - 1 for row in text))
+            mine = text[self.ranks.index :: self.ranks.size]
+            self.policy.accumulate_text(mine, tokens=predicted, tally=tally)
         norm = self.policy.optimiser.apply(self.updates, section="ppo.policy", ranks=self.ranks)
         self.policy.update_average()
         tally.add("policy/gradient_norm", torch.tensor(norm))
@@ -211,20 +217,26 @@ class PpoLearner:
             fresh = rollout.fresh_tokens[places]
             self._check_gap(logprobs[fresh], rollout.behaviour[places][fresh], tally)
         if rollout.on_policy:
-            distances = ((logprobs - experience.proximal[places]).exp() - 1).abs()
-            clipped = (distances > self.config.clip_range).double()
-            farthest, share = self.ranks.max(torch.stack([distances.max().double(), clipped.mean()])).tolist()
-            check_first_ratio(self.config.gates, farthest, share)
+            distances = ((logprobs - experience.proximal[places]).exp() - 1).abs().double()
+            _, _, farthest = self._over_ranks(distances)
+            _, clipped, _ = self._over_ranks((distances > self.config.clip_range).double())
+            check_first_ratio(self.config.gates, farthest, clipped)
 
     def _check_gap(self, trainer: Tensor, engine: Tensor, tally: Tally) -> None:
         """Compares log-probs [N] of the same weights, of all ranks; none at all is fine."""
         gaps = (trainer - engine).abs().double()
-        count, total = self.ranks.sum(torch.stack([gaps.new_tensor(len(gaps)), gaps.sum()])).tolist()
-        largest = float(self.ranks.max(torch.cat([gaps, gaps.new_zeros(1)]).max()))
+        count, mean, largest = self._over_ranks(gaps)
         if count:
-            tally.add("gap/logprob_mean", torch.tensor(total / count))
+            tally.add("gap/logprob_mean", torch.tensor(mean))
             tally.add("gap/logprob_max", torch.tensor(largest))
-            check_gap(self.config.gates, total / count, largest)
+            check_gap(self.config.gates, mean, largest)
+
+    def _over_ranks(self, numbers: Tensor) -> tuple[int, float, float]:
+        """Returns count, mean and maximum of all ranks' numbers, float64 [N], not negative; 0 for none."""
+        sums = torch.stack([numbers.new_tensor(len(numbers)), numbers.sum()])
+        count, total = self.ranks.sum(sums).tolist()
+        largest = float(self.ranks.max(torch.cat([numbers, numbers.new_zeros(1)]).max()))
+        return round(count), total / max(count, 1), largest
 
     def _counters(self, episodes: int) -> dict[str, float]:
         """Returns what is counted, not averaged, and moves the counters on."""

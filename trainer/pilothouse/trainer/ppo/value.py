@@ -1,6 +1,6 @@
 """The value model that learns: a network of its own, started from the reward model."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from pilothouse.trainer.ppo.metrics import Tally
 from pilothouse.trainer.ppo.minibatches import micro_batches
 from pilothouse.trainer.ppo.network import ResponseStates
 from pilothouse.trainer.ppo.optimiser import Optimiser
+from pilothouse.trainer.ppo.ragged import Ranks
 from pilothouse.trainer.ppo.trainable import freeze_lower_layers
 
 
@@ -34,32 +35,32 @@ class Value:
         """Every parameter by transformers' name."""
         return parameters_by_name(self.model.model)
 
-    def begin(self, batch: RolloutBatch) -> None:
-        """Takes a new batch; what is frozen is computed for it once."""
+    def begin(self, batch: RolloutBatch, share: Collection[int]) -> None:
+        """Takes a new batch, of which this rank computes the rows ``share``; once, what is frozen."""
         budget = self._config.micro_batch_tokens
-        self._batch = batch
+        self._batch, self._share = batch, share
         self._lengths = [len(row) for row in batch.sequences]
         self._states = ResponseStates(
-            self.model.weights, batch, frozen_layers=self._frozen, budget_tokens=budget
+            self.model.weights, batch, share, frozen_layers=self._frozen, budget_tokens=budget
         )
 
     def values(self, rows: Sequence[int]) -> Tensor:
         """Returns V [R'] of the responses ``rows``, each read at the token before."""
         return self.model.scalars(self._states(rows)) * self.model.gain + self.model.bias
 
-    def all_values(self) -> Tensor:
+    def all_values(self, ranks: Ranks) -> Tensor:
         """Returns [R], the values of the whole batch in its order, without gradient.
 
-        Where the batch is one micro-batch that is learned from once, this forward pass is also that of the
-        update.
+        Every rank computes its share. Where that is one micro-batch that is learned from once, this forward
+        pass is also that of the update.
         """
-        micro = micro_batches(range(len(self._batch)), self._lengths, self._config.micro_batch_tokens)
+        micro = micro_batches(self._share, self._lengths, self._config.micro_batch_tokens)
         # The value update comes first in a step: nothing moves these weights in between.
         hold = len(micro) == self._config.epochs == self._config.minibatches == 1
         with torch.set_grad_enabled(hold):
             parts = [(rows, self.values(rows)) for rows in micro]
         self._held = parts[0] if hold else None
-        return in_batch_order([(rows, values.detach()) for rows, values in parts], self._batch)
+        return in_batch_order([(rows, values.detach()) for rows, values in parts], self._batch, ranks)
 
     def accumulate(
         self, experience: Experience, rows: Sequence[int], *, tokens: float, tally: Tally
@@ -68,7 +69,7 @@ class Value:
 
         Args:
             experience: The batch.
-            rows: The minibatch.
+            rows: This rank's part of the minibatch; may be none.
             tokens: Response tokens of the minibatch over all ranks; the loss is a sum divided by this.
             tally: Takes in the statistics.
 
