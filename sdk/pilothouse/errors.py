@@ -44,6 +44,7 @@ PilothouseError
 ├── StorageFullError
 ├── DrainingError
 ├── UnavailableError (ConnectionError)
+│   └── RankLostError               one of the processes that learn together is gone
 ├── ServiceStartError               embedded mode could not start a service
 ├── StackError                      `up` while it is up, `down` while it is not
 ├── DeadlineExceededError (TimeoutError)
@@ -279,6 +280,10 @@ class UnavailableError(PilothouseError, ConnectionError):
     """A service cannot be reached."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class RankLostError(UnavailableError):
+    """One of the processes that share a training run ended, or does not answer."""
 
 
 class ServiceStartError(PilothouseError):

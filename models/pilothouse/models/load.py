@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from blake3 import blake3
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pilothouse.errors import (
@@ -36,14 +36,20 @@ _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)
-class CausalLM:
-    """A causal language model with its tokenizer."""
+class Network:
+    """A causal language model: token ids in, logits out."""
 
     model: PreTrainedModel
     """Owns the parameters, in eval mode (dropout off)."""
     spec: DecoderSpec
     weights: DecoderWeights
     """Over the live parameters of ``model``: gradients reach them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CausalLM(Network):
+    """A causal language model with its tokenizer."""
+
     codec: TextCodec
     name: str
     """The folder's name, or ``"tiny"``."""
@@ -80,6 +86,32 @@ def load_causal_lm(name_or_folder: str | Path, *, device: str = "cpu", dtype: st
         codec=codec or TextCodec.load(TINY),
         name=Path(name_or_folder).name,
     )
+
+
+def empty_model(factory: Any, config: Mapping[str, Any], device: str) -> PreTrainedModel:
+    """Returns a transformers model, float32 and in eval mode, whose weights are still to be filled in.
+
+    Args:
+        factory: An ``AutoModel...`` class.
+        config: What `config_json` returned of a model like it.
+        device: Where the parameters live.
+
+    Raises:
+        UnsupportedArchitectureError: The decoder does not compute this architecture.
+        ConfigError: The device cannot be used.
+    """
+    check_architecture(str(config["model_type"]))
+    kind = CONFIG_MAPPING[config["model_type"]]
+    model: PreTrainedModel = factory.from_config(kind.from_dict(dict(config)), dtype=torch.float32)
+    place(model, device, "float32")
+    model.eval()
+    return model
+
+
+def config_json(model: PreTrainedModel) -> dict[str, Any]:
+    """Returns a model's config as JSON, all that `empty_model` needs."""
+    found: dict[str, Any] = json.loads(model.config.to_json_string())
+    return found
 
 
 def load_pretrained(factory: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:

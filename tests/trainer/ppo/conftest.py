@@ -1,7 +1,7 @@
 """A small world to learn in: the tiny model, a value model, and rollouts drawn from them."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -93,6 +93,10 @@ class ThreadRanks:
 
     def max(self, tensor: Tensor) -> Tensor:
         return self._gather(tensor).amax(0)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            tensor.copy_(self.sum(tensor))
 
 
 @pytest.fixture

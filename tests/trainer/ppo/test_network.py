@@ -7,17 +7,18 @@ import torch
 
 from pilothouse.errors import ConfigError
 from pilothouse.models.logprobs import response_logprobs
+from pilothouse.trainer.ppo.ragged import OneRank, Ranks
 
 
 def test_log_probs_equal_those_of_the_shared_scoring_code(world: Any) -> None:
     learner = world.learner(micro_batch_tokens=30, temperature=0.7)
     batch = world.batch(learner)
-    learner.policy.begin(batch)
+    learner.policy.begin(batch, range(len(batch)))
     with torch.no_grad():
         expected = response_logprobs(
             learner.policy.model.weights, batch.sequences, batch.prompt_lengths.tolist(), temperature=0.7
         )
-    torch.testing.assert_close(learner.policy.all_logprobs(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(learner.policy.all_logprobs(OneRank()), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_frozen_layers_stay_and_the_upper_ones_learn(world: Any) -> None:
@@ -53,8 +54,8 @@ def test_the_value_pass_that_serves_twice_gives_the_same_update(world: Any) -> N
     held, anew = world.learner(), world.learner()
     begin = anew.value.all_values
 
-    def without_holding() -> torch.Tensor:
-        values = begin()
+    def without_holding(ranks: Ranks) -> torch.Tensor:
+        values = begin(ranks)
         anew.value._held = None
         return values
 

@@ -18,7 +18,7 @@ from pilothouse.trainer.ppo.advantages import (
 from pilothouse.trainer.ppo.config import PpoConfig
 from pilothouse.trainer.ppo.kl import kl_estimate
 from pilothouse.trainer.ppo.losses import importance_weights, policy_terms, value_terms
-from pilothouse.trainer.ppo.ragged import OneRank, whiten
+from pilothouse.trainer.ppo.ragged import whiten
 
 Numbers = npt.NDArray[np.float64]
 TOLERANCE = 1e-6
@@ -135,7 +135,7 @@ def test_checklist_30_a_length_adaptive_lambda_is_the_policys_while_the_critic_h
 @settings(deadline=None)
 def test_whitening_equals_the_textbook(case: Case, keep_mean: bool) -> None:
     close(
-        whiten(case["rewards"], OneRank(), keep_mean=keep_mean),
+        whiten(case["rewards"], keep_mean=keep_mean),
         oracle_whiten(case.flat["rewards"], keep_mean),
     )
 
@@ -182,9 +182,9 @@ def test_the_whole_chain_from_scores_to_gradients_equals_the_oracle(case: Case) 
     config = PpoConfig(importance="token")
     lengths = case.tensor_lengths
     kl = kl_estimate(case["proximal"], case["reference"], "k1")
-    rewards = whiten(token_rewards(kl, case["scores"], lengths, 0.05), OneRank(), keep_mean=True)
+    rewards = whiten(token_rewards(kl, case["scores"], lengths, 0.05), keep_mean=True)
     advantages, returns = advantages_and_returns(rewards, case["old_values"], lengths, config)
-    advantages = whiten(advantages, OneRank(), keep_mean=False)
+    advantages = whiten(advantages, keep_mean=False)
     weights = importance_weights(case["proximal"], case["behaviour"], lengths, config)
     logprobs = case["logprobs"].requires_grad_()
     policy_terms(logprobs, case["proximal"], advantages, weights, 0.2).losses.mean().backward()

@@ -65,8 +65,8 @@ def test_checklist_04_the_trainer_divides_its_logits_by_the_rollouts_temperature
 def test_checklist_06_the_value_of_a_token_is_read_at_the_token_before_it(world: Any) -> None:
     learner = world.learner()
     batch = world.batch(learner)
-    learner.value.begin(batch)
-    ours = learner.value.all_values()
+    learner.value.begin(batch, range(len(batch)))
+    ours = learner.value.all_values(OneRank())
     with torch.no_grad():
         every = learner.value.model.token_values(batch.sequences)
     start, expected = 0, []
@@ -103,8 +103,8 @@ def test_checklist_31_the_value_model_is_a_network_of_its_own_that_starts_as_the
     reward.gain, reward.bias = 2.0, -0.5
     learner = PpoLearner(policy, reward, PpoConfig())
     batch = world.batch(learner)
-    learner.value.begin(batch)
-    values = learner.value.all_values()
+    learner.value.begin(batch, range(len(batch)))
+    values = learner.value.all_values(OneRank())
     with torch.no_grad():
         scores = [reward.token_values([row])[-2] * 2.0 - 0.5 for row in batch.sequences]
     last = torch.from_numpy(batch.offsets[1:] - 1)
@@ -138,10 +138,10 @@ def test_checklist_33_the_value_loss_is_the_worse_of_plain_and_clipped_at_weight
 
 def test_checklist_34_explained_variance_is_one_zero_or_below() -> None:
     returns = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert explained_variance(returns, returns, OneRank()) == 1
-    assert explained_variance(torch.full((4,), 9.0), returns, OneRank()) == 0
-    assert explained_variance(-returns, returns, OneRank()) == pytest.approx(-3)
-    assert explained_variance(returns, torch.ones(4), OneRank()) == 0
+    assert explained_variance(returns, returns) == 1
+    assert explained_variance(torch.full((4,), 9.0), returns) == 0
+    assert explained_variance(-returns, returns) == pytest.approx(-3)
+    assert explained_variance(returns, torch.ones(4)) == 0
 
 
 @pytest.mark.parametrize("proximal", ["behaviour", "recompute"])

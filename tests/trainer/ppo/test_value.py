@@ -12,7 +12,7 @@ def test_checklist_33_the_gradient_is_that_of_a_tenth_of_the_clipped_loss(world:
     learner = world.learner(micro_batch_tokens=40)
     batch = world.batch(learner)
     value, rows = learner.value, list(range(len(batch)))
-    value.begin(batch)
+    value.begin(batch, rows)
     values = value.values(rows)
     random = torch.Generator().manual_seed(0)
     old = values.detach() + 0.4 * torch.randn(values.shape, generator=random)

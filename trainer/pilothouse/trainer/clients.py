@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pilothouse.client import PolicyClient, ReferenceClient, RewardClient, WeightsClient
 from pilothouse.client.addresses import Addresses, follow
 from pilothouse.client.channels import DNS, LISTED
-from pilothouse.trainer.leadership import Leadership, needs_kubernetes
 from pilothouse.trainer.patience import Patience, Reachable
 from pilothouse.trainer.push_all import WeightReplicas
 from pilothouse.trainer.replicas import Replica, Replicas
 from pilothouse.trainer.run_config import PpoRunConfig, ServicesConfig
 from pilothouse.trainer.spread import PolicyReplicas
+from pilothouse.trainer.trainer_lease import TrainerLease, needs_kubernetes
 
 KUBERNETES = "kubernetes:///"
 """Begins an address that stands for all pods behind a Service: kubernetes:///SERVICE.NAMESPACE:PORT."""
@@ -47,11 +47,11 @@ class Clients:
             )
 
     def patience(
-        self, config: ServicesConfig, on_wait: Callable[[str, float], None], leadership: Leadership
+        self, config: ServicesConfig, on_wait: Callable[[str, float], None], lease: TrainerLease
     ) -> Patience:
         """Returns who waits for them and for the lease, and tells ``on_wait``; see `Patience`."""
         services: dict[str, Reachable] = {
-            "lease": leadership,
+            "lease": lease,
             "policy": self.policy,
             "weights": self.weights,
             "reward": self.reward,

@@ -57,9 +57,13 @@ def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = 
     from pilothouse.trainer.display import one_line
     from pilothouse.trainer.ppo_display import PpoLine
     from pilothouse.trainer.ppo_run import run_ppo
+    from pilothouse.trainer.ranks.helper import help_ppo
+    from pilothouse.trainer.ranks.place import Place
     from pilothouse.trainer.run_config import PpoRunConfig
 
     settings = _settings(PpoRunConfig, "ppo", config, overrides)
+    if Place.here().index:  # the run is rank 0's, and so is all that is told of it
+        raise typer.Exit(Exit.OK if help_ppo(settings) else Exit.INTERRUPTED)
     with one_line("PPO") as line:
         result = run_ppo(settings, PpoLine(line))
     _tell({"state": result.state, "step": result.step, "checkpoint": str(result.checkpoint)}, as_json)

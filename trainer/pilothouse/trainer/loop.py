@@ -23,6 +23,7 @@ from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.pretraining import Pretraining
 from pilothouse.trainer.prompts import PromptCursor
 from pilothouse.trainer.publisher import Publisher, Push
+from pilothouse.trainer.ranks.leader import Alone
 from pilothouse.trainer.rollout import Rollout, RolloutMaker
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
@@ -69,6 +70,8 @@ class Crew:
     """Those who do the work of a run; see `pilothouse.trainer.ppo_run.run_ppo` for how they come together."""
 
     learner: PpoLearner
+    leader: Alone
+    """Has the other ranks, if there are any, learn along."""
     rollouts: RolloutMaker
     publisher: Publisher
     cursor: PromptCursor
@@ -158,7 +161,8 @@ class PpoLoop:
         texts = crew.pretraining.of_step(number) if crew.pretraining else ()
         learning = time.perf_counter()
         self._between_steps = False
-        metrics = crew.learner.step(batch, texts)
+        with crew.leader.learning(batch, texts):
+            metrics = crew.learner.step(batch, texts)
         record.ledger.trained(number, batch.sample_ids, version=number - 1, digest=_digest(batch))
         self._commit(number, rollout)
         metrics |= rollout.metrics | {

@@ -15,7 +15,6 @@ from pilothouse.trainer.control import RunControl, StopSignals
 from pilothouse.trainer.data.encode import EncodedPrompt, encode_prompts
 from pilothouse.trainer.data.records import read_prompts
 from pilothouse.trainer.identity import check_identity, identity
-from pilothouse.trainer.leadership import Alone, Leadership, leading
 from pilothouse.trainer.learner_files import load_models
 from pilothouse.trainer.ledger import Ledger
 from pilothouse.trainer.loop import Crew, Observer, PpoLoop, Record, RunResult
@@ -26,18 +25,21 @@ from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.pretraining import Pretraining
 from pilothouse.trainer.prompts import PromptCursor
 from pilothouse.trainer.publisher import Publisher
+from pilothouse.trainer.ranks.leader import Alone, Order, leading
 from pilothouse.trainer.resume import restore
 from pilothouse.trainer.rollout import SyncRollouts, Workshop
 from pilothouse.trainer.run_config import PpoRunConfig
 from pilothouse.trainer.run_dir import RunDir
 from pilothouse.trainer.servicer import serving
 from pilothouse.trainer.token_ids import check_services
+from pilothouse.trainer.trainer_lease import NoLease, TrainerLease, held_lease
 
 _log = structlog.get_logger(__name__)
 
 _MAY_CHANGE: dict[str, bool | set[str]] = {
     "total_steps": True,
     "gates": True,
+    "ranks": True,
     "run": True,
     "services": True,
     "server": True,
@@ -51,6 +53,8 @@ _MAY_CHANGE: dict[str, bool | set[str]] = {
 def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult:
     """Runs online PPO to its end, going on from the newest checkpoint if there is one.
 
+    Among several ranks this is rank 0's part, see `pilothouse.trainer.ranks`.
+
     Call it from the main thread to have Ctrl-C and SIGTERM save before they end the run. The process keeps
     the memory that it frees from here on, see `pilothouse.models.memory.keep_freed_memory`.
 
@@ -63,7 +67,7 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
         RunInUseError: Another process writes to the run directory.
         DivergedRunError: The run directory's parts do not belong together, or not to these settings and data.
         RunStoppedError: A gate ended the run.
-        UnavailableError: A service did not come back; nothing is lost.
+        UnavailableError: A service did not come back, or a rank was lost; nothing else is lost.
     """
     observer = observer or Observer()
     keep_freed_memory()
@@ -76,14 +80,19 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
     with ExitStack() as stack:
         stack.enter_context(signals.installed())
         stack.enter_context(serving(control, config.server))
-        leadership = stack.enter_context(leading(config.lease, lambda: control.stopping))
-        if leadership is None:
+        lease = stack.enter_context(held_lease(config.lease, lambda: control.stopping))
+        if lease is None:
             control.finish(None, "it was stopped while another trainer held the lease")
             raise KeyboardInterrupt
         run_dir = stack.enter_context(RunDir(config.run.folder / config.run.name))
+        leader = stack.enter_context(leading(config, control.request_stop))
         clients = stack.enter_context(Clients.connected(config))
-        loop = stack.enter_context(prepared(config, run_dir, clients, control, signals, observer, leadership))
-        return loop.run()
+        loop = stack.enter_context(
+            prepared(config, run_dir, clients, control, signals, observer, leader=leader, lease=lease)
+        )
+        result = loop.run()
+        leader.end(Order.FINISHED if result.state == "finished" else Order.STOPPED)
+        return result
 
 
 @contextmanager
@@ -94,14 +103,16 @@ def prepared(
     control: RunControl,
     signals: StopSignals,
     observer: Observer,
-    leadership: Leadership | None = None,
+    *,
+    leader: Alone | None = None,
+    lease: TrainerLease | None = None,
 ) -> Iterator[PpoLoop]:
     """Loads or restores everything and yields the loop, ready to run; ends what it started on exit.
 
     Raises:
         ConfigError, DivergedRunError, UnavailableError: As `run_ppo`.
     """
-    run = config.run
+    run, leader = config.run, leader or Alone()
     checkpoints = CheckpointStore(run_dir.checkpoints_folder, keep_last=run.keep_last)
     checkpoint = checkpoints.latest()
     if not run.resume and (checkpoint or run_dir.ledger_file.exists()):
@@ -121,13 +132,13 @@ def prepared(
     if checkpoint:
         anew = "choose another ppo.run.name"
         check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
-    leadership = leadership or Alone()
-    patience = clients.patience(config.services, observer.on_wait, leadership)
+    lease = lease or NoLease()
+    patience = clients.patience(config.services, observer.on_wait, lease)
     served_epoch = _reach_services(clients, patience, policy.codec, config.model)
     run_dir.write_config(config)
-    learner = PpoLearner(policy, value, config)
-    learner.epoch = run_dir.take_epoch(above=max(served_epoch, leadership.epoch))
-    leadership.note_epoch(learner.epoch)
+    learner = PpoLearner(policy, value, config, ranks=leader.ranks)
+    learner.epoch = run_dir.take_epoch(above=max(served_epoch, lease.epoch))
+    lease.note_epoch(learner.epoch)
     tensorboard = run_dir.tensorboard_folder if run.tensorboard else None
     with (
         Ledger(run_dir.ledger_file) as ledger,
@@ -137,10 +148,13 @@ def prepared(
             run_dir=run_dir, ledger=ledger, metrics=metrics, checkpoints=checkpoints, identity=now
         )
         redone = restore(config, record, checkpoint, learner, cursor)
+        leader.share(learner)
         observer.on_start(learner.updates, config.total_steps, checkpoint is not None, redone)
         control.restored(learner.updates, metrics.rows(), epoch=learner.epoch)
         control.update(checkpoint=run_dir.relative(checkpoint.folder) if checkpoint else "")
-        crew = _crew(config, clients, patience, learner, cursor, pretraining, ledger, leadership)
+        crew = _crew(
+            config, clients, patience, learner, leader, policy.codec, cursor, pretraining, ledger, lease
+        )
         with closing(crew):
             yield PpoLoop(
                 config,
@@ -173,18 +187,20 @@ def _crew(
     clients: Clients,
     patience: Patience,
     learner: PpoLearner,
+    leader: Alone,
+    codec: TextCodec,
     cursor: PromptCursor,
     pretraining: Pretraining | None,
     ledger: Ledger,
-    leadership: Leadership,
+    lease: TrainerLease,
 ) -> Crew:
     publisher = Publisher(
         learner,
         weights=clients.weights,
         policy=clients.policy,
         patience=patience,
-        leadership=leadership,
-        probes=cursor.probes(config.publish.probes, learner.policy.model.codec.eos_id),
+        lease=lease,
+        probes=cursor.probes(config.publish.probes, codec.eos_id),
         run=config.run.name,
         config=config.publish,
     )
@@ -200,10 +216,11 @@ def _crew(
     )
     return Crew(
         learner=learner,
+        leader=leader,
         rollouts=SyncRollouts(workshop) if config.rollout.mode == "sync" else AsyncRollouts(workshop),
         publisher=publisher,
         cursor=cursor,
-        codec=learner.policy.model.codec,
+        codec=codec,
         pretraining=pretraining,
     )
 

@@ -16,12 +16,12 @@ from pilothouse.client import WeightsState
 from pilothouse.errors import FencedError, ReadBackError
 from pilothouse.models.logprobs import response_logprobs
 from pilothouse.tensors import Floats, Tokens
-from pilothouse.trainer.leadership import Leadership
 from pilothouse.trainer.patience import Patience
 from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.push_all import NewWeights, WeightReplicas
 from pilothouse.trainer.run_config import PublishConfig
 from pilothouse.trainer.spread import PolicyReplicas
+from pilothouse.trainer.trainer_lease import TrainerLease
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Publisher:
         weights: WeightReplicas,
         policy: PolicyReplicas,
         patience: Patience,
-        leadership: Leadership,
+        lease: TrainerLease,
         probes: Sequence[Tokens],
         run: str,
         config: PublishConfig,
@@ -60,7 +60,7 @@ class Publisher:
         self._weights = weights
         self._policy = policy
         self._patience = patience
-        self._leadership = leadership
+        self._lease = lease
         self._probes = [probe[: config.max_probe_tokens] for probe in probes if len(probe) > 1]
         self._run = run
         self._config = config
@@ -83,7 +83,7 @@ class Publisher:
             UnavailableError: The policy did not come back in time.
         """
         started = time.perf_counter()
-        self._patience.call("lease", self._leadership.confirm)
+        self._patience.call("lease", self._lease.confirm)
         gap = self._read_back_gap(self._patience.call("weights", self._push))
         with self._lock:
             self._published = self._learner.version

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pilothouse.config import Config
 from pilothouse.server.config import ServerConfig
 from pilothouse.trainer.ppo.config import PpoConfig
+from pilothouse.trainer.ranks.config import RanksConfig
 
 Mode = Literal["sync", "async"]
 """``sync``: every step waits for its own rollout; bit-reproducible on CPU. ``async``: rollouts overlap
@@ -152,6 +153,8 @@ class PpoRunConfig(PpoConfig):
     """How weights are pushed."""
     lease: LeaseConfig | None = None
     """Inside a cluster: what a trainer holds while it runs, so that a second one waits for its end."""
+    ranks: RanksConfig = RanksConfig()
+    """How the processes of one run wait for each other."""
     server: ServerConfig = ServerConfig()
     """The trainer's own server: status, metrics, pause, resume, checkpoint, stop."""
 

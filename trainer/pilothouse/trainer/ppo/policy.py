@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pilothouse.models.load import CausalLM, parameters_by_name
+from pilothouse.models.load import Network, parameters_by_name
 from pilothouse.models.logprobs import chosen_logprobs, response_logprobs
 from pilothouse.tensors import Tokens
 from pilothouse.trainer.ppo.batch import RolloutBatch
@@ -38,7 +38,7 @@ class PolicyPass:
 class Policy:
     """A causal LM in training. Dropout is off: the decoder has none."""
 
-    def __init__(self, model: CausalLM, config: PpoConfig) -> None:
+    def __init__(self, model: Network, config: PpoConfig) -> None:
         self.model = model
         self._config = config
         self._frozen = freeze_lower_layers(model.model, len(model.spec.layers), config.trainable_layers)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pilothouse.models.heads import ScalarModel
-from pilothouse.models.load import CausalLM
+from pilothouse.models.load import Network
 from pilothouse.tensors import Tokens
 from pilothouse.trainer.ppo.advantages import advantages_and_returns, token_rewards
 from pilothouse.trainer.ppo.batch import RolloutBatch
@@ -48,7 +48,7 @@ class PpoLearner:
 
     def __init__(
         self,
-        policy: CausalLM,
+        policy: Network,
         value: ScalarModel,
         config: PpoConfig,
         *,

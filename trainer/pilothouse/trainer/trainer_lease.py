@@ -8,7 +8,7 @@ from pilothouse.errors import ConfigError
 from pilothouse.trainer.run_config import LeaseConfig
 
 
-class Leadership(Protocol):
+class TrainerLease(Protocol):
     """What makes sure that no other trainer runs."""
 
     @property
@@ -30,7 +30,7 @@ class Leadership(Protocol):
         """Returns when it can be told; raises as ``confirm``."""
 
 
-class Alone:
+class NoLease:
     """Outside a cluster: the lock of the run directory and the policy's fence are enough."""
 
     epoch = 0
@@ -46,7 +46,7 @@ class Alone:
 
 
 @contextmanager
-def leading(config: LeaseConfig | None, given_up: Callable[[], bool]) -> Iterator[Leadership | None]:
+def held_lease(config: LeaseConfig | None, given_up: Callable[[], bool]) -> Iterator[TrainerLease | None]:
     """Waits for the Lease and holds it while inside.
 
     Args:
@@ -54,14 +54,14 @@ def leading(config: LeaseConfig | None, given_up: Callable[[], bool]) -> Iterato
         given_up: Whether the run has been asked to stop meanwhile.
 
     Yields:
-        The leadership; None where the wait was given up.
+        The lease; None where the wait was given up.
 
     Raises:
         ConfigError: No cluster is known.
         PermissionDeniedError: The service account may not have it.
     """
     if config is None:
-        yield Alone()
+        yield NoLease()
         return
     with needs_kubernetes("ppo.lease"):
         from pilothouse.cluster.access import connect
