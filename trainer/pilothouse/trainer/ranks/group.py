@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from pilothouse.errors import RankLostError
@@ -26,6 +27,8 @@ Json = Mapping[str, Any]
 
 BUCKET_BYTES = 2**25
 """Small tensors are summed together, in one message of about this size."""
+_LOST = "lost"
+"""Key under which rank 0 leaves what the roll call has found."""
 _GPU_BACKEND = "cpu:gloo,cuda:nccl"
 _DTYPES = {
     str(dtype): dtype
@@ -42,9 +45,10 @@ class Group:
     answered for the timeout; the group is of no use from then on.
     """
 
-    def __init__(self, place: Place, roll: dist.ProcessGroup, timeout: timedelta) -> None:
+    def __init__(self, place: Place, store: Store, roll: dist.ProcessGroup, timeout: timedelta) -> None:
         self.size = place.size
         self.index = place.index
+        self._store = store
         self._roll = roll
         self._timeout = timeout
         self._lost: RankLostError | None = None
@@ -75,16 +79,15 @@ class Group:
                 world_size=place.size,
                 timeout=timeout,
             )
-            # The roll is called when the group above is broken, so it has connections of its own. Rank 0
-            # waits for one timeout, the others for what it has found.
-            roll = dist.new_group(backend="gloo", timeout=2 * timeout)
+            # The roll is called when the group above is broken, so it has connections of its own.
+            roll = dist.new_group(backend="gloo", timeout=timeout)
         except (RuntimeError, OSError) as error:
             raise RankLostError(
                 f"rank {place.index} did not meet all {place.size} ranks ({_first_line(error)}); start every "
                 "rank with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE"
             ) from error
         try:
-            yield cls(place, roll, timeout)
+            yield cls(place, store, roll, timeout)
         finally:
             dist.destroy_process_group()
 
@@ -144,25 +147,32 @@ class Group:
 
     def _call_roll(self) -> list[int]:
         """Returns the ranks that do not answer. The living call this too, when they notice."""
-        present = torch.zeros(self.size)
         if self.index:
-            with suppress(RuntimeError):
+            try:
                 dist.send(torch.ones(1), 0, group=self._roll)
-                dist.recv(present, 0, group=self._roll)
-            return (present == 0).nonzero().flatten().tolist() if present.any() else [0]
-        present[0] = 1
+                self._store.wait([_LOST], 2 * self._timeout)  # rank 0 waits for one timeout
+                lost: list[int] = json.loads(self._store.get(_LOST))
+            except RuntimeError:
+                return [0]
+            return lost
         answers: dict[int, Any] = {}
         for rank in range(1, self.size):
-            with suppress(RuntimeError):
-                answers[rank] = dist.irecv(present[rank : rank + 1], rank, group=self._roll)
+            with suppress(RuntimeError):  # it has hung up
+                answers[rank] = dist.irecv(torch.empty(1), rank, group=self._roll)
         deadline = time.monotonic() + self._timeout.total_seconds()
-        for answer in answers.values():
-            with suppress(RuntimeError):
-                answer.wait(timedelta(seconds=max(deadline - time.monotonic(), 1)))
-        for rank in answers:
-            with suppress(RuntimeError):
-                dist.send(present, rank, group=self._roll)
-        return (present == 0).nonzero().flatten().tolist()
+        present = {rank for rank, answer in answers.items() if _came(answer, deadline)}
+        lost = sorted({*range(1, self.size)} - present)
+        self._store.set(_LOST, json.dumps(lost))
+        return lost
+
+
+def _came(answer: dist.Work, deadline: float) -> bool:
+    """Returns whether a message has come by a time of `time.monotonic`."""
+    try:
+        answer.wait(timedelta(seconds=max(deadline - time.monotonic(), 1)))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
