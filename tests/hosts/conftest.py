@@ -150,7 +150,7 @@ def begin(network: Network, watch: Watch, model: Path) -> Iterator[Start]:
         }
         for section, values in overrides.items():
             config[section] = config[section] | values if isinstance(values, Mapping) else values
-        trainer = FarTrainer(config, folder / name, on=network.on("trainer"))
+        trainer = FarTrainer(config, folder / name, launcher=network.on("trainer"))
         running.append(trainer)
         return trainer
 

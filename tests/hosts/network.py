@@ -28,7 +28,7 @@ _LOOK_SECONDS = 0.02
 
 
 class Network:
-    """The hosts ``services`` and ``trainer``; they go with the ``with`` block, after a kill -9 with the next."""
+    """The hosts ``services`` and ``trainer``; they go with the block, after a kill -9 with the next one."""
 
     def __init__(self) -> None:
         self._names = {place: f"{PREFIX}-{os.getpid()}-{place}" for place in (*HOSTS, SWITCH)}

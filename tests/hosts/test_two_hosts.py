@@ -72,7 +72,7 @@ def assert_only_whole_weights_served(policy: Watch, trainer: FarTrainer, model: 
     published = [digest(model), *(digest(folder / "policy") for folder in checkpoints)]
     epochs = {json.loads((folder / "state.json").read_text())["epoch"] for folder in checkpoints}
     policy.wait_for_version(TOTAL_STEPS)  # in the end the policy has what was learned last
-    former, *served = policy.digests()
+    _, *served = policy.digests()
     assert {epoch for epoch, _ in served} == epochs
     for version in served:
         assert policy.digests()[version] == {published[version[1]]}

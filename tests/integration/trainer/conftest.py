@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -88,15 +89,20 @@ def flags(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
 class Trainer:
     """One trainer process, as the command line starts it."""
 
-    def __init__(self, config: dict[str, Any], folder: Path, on: Sequence[str] = ()) -> None:
-        """Starts it; ``on`` goes before the command, so that it runs on another host."""
+    def __init__(
+        self,
+        config: dict[str, Any],
+        folder: Path,
+        launcher: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Starts it; ``launcher`` goes before the command, as on another host or under torchrun."""
         self.folder = folder
         self._port_file = Path(config["server"]["port_file"])
         self._port_file.unlink(missing_ok=True)
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [*on, PROGRAM, "train", "ppo", "--json", *flags("ppo", config)],
-            env=environment,
+            [*launcher, PROGRAM, "train", "ppo", "--json", *flags("ppo", config)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -143,13 +149,20 @@ Start = Callable[..., Trainer]
 
 @pytest.fixture(scope="module")
 def begin(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """``begin(folder, name, **overrides)``: a trainer process."""
+    """``begin(folder, name, launcher=, environment=, **overrides)``: a trainer process."""
     running: list[Trainer] = []
     prompts = tmp_path_factory.mktemp("data") / "prompts.jsonl"
     rows = [{"id": f"p{row}", "prompt": f"the film {word} was"} for row, word in enumerate(ANSWERS)]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def begin(folder: Path, name: str, **overrides: Any) -> Trainer:
+    def begin(
+        folder: Path,
+        name: str,
+        *,
+        launcher: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        **overrides: Any,
+    ) -> Trainer:
         config: dict[str, Any] = {
             "total_steps": TOTAL_STEPS,
             "epochs": 2,
@@ -168,7 +181,7 @@ def begin(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         config |= overrides
         config["run"] = run | overrides.get("run", {})
         config["rollout"] = rollout | overrides.get("rollout", {})
-        trainer = Trainer(config, folder / name)
+        trainer = Trainer(config, folder / name, launcher, environment or {})
         running.append(trainer)
         return trainer
 
