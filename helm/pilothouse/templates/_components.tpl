@@ -1,0 +1,101 @@
+{{/*
+What is known of the components, and a component's own settings.
+
+A component's settings are `defaults` with what the component says itself merged over them; so all of them have the
+same keys, and templates need not know which component they write.
+*/}}
+
+{{/* The table: section of the configuration, servers (name of port: [section, server, key]), queue, readers of what. */}}
+{{- define "pilothouse.table" -}}
+policy:
+  module: pilothouse.policy
+  section: policy
+  ports: { grpc: [policy, server, port], weights: [policy, weights_server, port], http: [policy, server, http_port] }
+  sections: [policy, tls]
+  queue: pilothouse_policy_waiting
+reward:
+  module: pilothouse.reward
+  section: reward
+  ports: { grpc: [reward, server, port], models: [reward, models_server, port], http: [reward, server, http_port] }
+  sections: [reward, tls]
+  queue: pilothouse_reward_waiting_rows
+reference:
+  module: pilothouse.reference
+  section: reference
+  ports: { grpc: [reference, server, port], http: [reference, server, http_port] }
+  sections: [reference, tls]
+  queue: pilothouse_reference_waiting
+feedback:
+  module: pilothouse.feedback
+  section: feedback
+  ports: { grpc: [feedback, server, port], page: [feedback, page, port], http: [feedback, server, http_port] }
+  sections: [feedback, tls]
+  queue: pilothouse_grpc_server_calls_waiting
+trainer:
+  module: ""
+  section: ppo
+  ports: { grpc: [ppo, server, port], http: [ppo, server, http_port] }
+  sections: [sft, reward_model, ppo, evaluation, loop, tls]
+  queue: ""
+{{- end -}}
+
+{{/* Settings of a component as JSON: dict root, name. Adds what the table knows, its ports and its image. */}}
+{{- define "pilothouse.component" -}}
+{{- $root := .root -}}
+{{- $name := .name -}}
+{{- $own := index $root.Values $name -}}
+{{- $c := mergeOverwrite (deepCopy $root.Values.defaults) $own (get (include "pilothouse.table" $root | fromYaml) $name) -}}
+{{- $config := include "pilothouse.config" $root | fromJson -}}
+{{- $ports := dict -}}
+{{- range $port, $path := $c.ports -}}
+{{- $_ := set $ports $port (get (get (get $config (index $path 0)) (index $path 1)) (index $path 2) | int) -}}
+{{- end -}}
+{{- if and (eq $name "reward") (not (get $config.reward "models_folder")) -}}
+{{- $_ := unset $ports "models" -}}
+{{- end -}}
+{{- $_ := set $c "ports" $ports -}}
+{{- $_ := set $c "name" $name -}}
+{{- $_ := set $c "server" (get (get $config $c.section) "server") -}}
+{{- $_ := set $c "graceSeconds" (include "pilothouse.graceSeconds" $c | int) -}}
+{{- toJson $c -}}
+{{- end -}}
+
+{{/* Seconds from a pod's first notice to its end: waiting for callers to know, then draining, then a reserve. */}}
+{{- define "pilothouse.graceSeconds" -}}
+{{- if gt (int .terminationGracePeriodSeconds) 0 -}}
+{{- int .terminationGracePeriodSeconds -}}
+{{- else -}}
+{{- add (int .preStopSeconds) (ceil .server.drain_seconds | int) 15 -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Components that are switched on, as a JSON list of names. */}}
+{{- define "pilothouse.enabled" -}}
+{{- $names := list -}}
+{{- range $name := list "policy" "reward" "reference" "feedback" "trainer" -}}
+{{- if (index $.Values $name).enabled -}}{{- $names = append $names $name -}}{{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
+{{/* Image of a component: dict root, c. */}}
+{{- define "pilothouse.image" -}}
+{{- $image := .c.image -}}
+{{- $repository := $image.repository -}}
+{{- if $image.registry -}}{{- $repository = printf "%s/%s" (trimSuffix "/" $image.registry) $repository -}}{{- end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
+{{- else -}}
+{{- $built := printf "%s%s" .root.Chart.AppVersion (ternary "-gpu" "" (gt (int .c.gpu.count) 0)) -}}
+{{- printf "%s:%s" $repository (default $built $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of a component's service account: dict root, c. */}}
+{{- define "pilothouse.serviceAccountName" -}}
+{{- if .c.serviceAccount.create -}}
+{{- default (printf "%s-%s" (include "pilothouse.fullname" .root) .c.name) .c.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .c.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}

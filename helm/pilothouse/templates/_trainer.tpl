@@ -1,0 +1,86 @@
+{{/*
+The trainer as a Job: dict root, c, annotations.
+
+A Job's pods cannot be changed, so its name carries the digest of their template. An upgrade that changes nothing
+in it leaves the Job alone; one that does makes another Job, which waits for the lease while Helm deletes the old one: that one's
+trainer finishes its step, writes a checkpoint and gives the lease up, and the new one goes on from there.
+*/}}
+{{- define "pilothouse.trainerJob" -}}
+{{- $c := .c -}}
+{{- $full := include "pilothouse.fullname" .root -}}
+{{- $several := gt (int $c.ranks) 1 -}}
+{{- $perPod := max 1 (int $c.gpu.count) -}}
+{{- $run := concat (list "pilothouse") $c.command (list "--config" "/etc/pilothouse/pilothouse.toml") -}}
+{{- $env := list -}}
+{{- if $several -}}
+{{- $_ := set $c "probes" dict -}}{{/* only rank 0 opens ports; a lost rank is noticed by the others */}}
+{{- $env = include "pilothouse.rankEnv" (dict "root" .root "c" $c "perPod" $perPod) | fromYamlArray -}}
+{{- end -}}
+{{- if gt $perPod 1 -}}
+{{- $run = concat (include "pilothouse.torchrun" (dict "c" $c "perPod" $perPod "several" $several) | fromYamlArray) $run -}}
+{{- end -}}
+{{- $pod := include "pilothouse.podTemplate" (merge (dict "job" true "command" $run "env" $env "subdomain" (ternary (printf "%s-trainer-ranks" $full) "" $several)) .) -}}
+{{- $name := printf "%s-trainer-%s" $full ($pod | sha256sum | trunc 8) -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  {{- include "pilothouse.metadata" (dict "root" .root "name" "trainer" "suffix" (trimPrefix (printf "%s-" $full) $name)) | nindent 2 }}
+spec:
+  backoffLimit: {{ int $c.job.backoffLimit }}
+  {{- with int $c.job.activeDeadlineSeconds }}
+  activeDeadlineSeconds: {{ . }}
+  {{- end }}
+  {{- with int $c.job.ttlSecondsAfterFinished }}
+  ttlSecondsAfterFinished: {{ . }}
+  {{- end }}
+  {{- if $several }}
+  completionMode: Indexed
+  completions: {{ int $c.ranks }}
+  parallelism: {{ int $c.ranks }}
+  {{- end }}
+  {{- if include "pilothouse.since" (dict "root" .root "version" "1.26") }}
+  podFailurePolicy:
+    rules:
+      # Eviction, preemption and lost nodes are not the trainer's failures; a wrong configuration stays wrong.
+      - action: Ignore
+        onPodConditions:
+          - type: DisruptionTarget
+            status: "True"
+      - action: FailJob
+        onExitCodes:
+          containerName: trainer
+          operator: In
+          values: [2]
+  {{- end }}
+  template:
+    {{- $pod | replace "JOB_NAME_OF_RANKS" $name | nindent 4 }}
+{{- end -}}
+
+{{/* Where torch.distributed meets, one process a pod: dict root, c, perPod. */}}
+{{- define "pilothouse.rankEnv" -}}
+- name: RANK
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+- name: WORLD_SIZE
+  value: {{ int .c.ranks | toString | quote }}
+- name: MASTER_ADDR
+  value: {{ printf "JOB_NAME_OF_RANKS-0.%s" (include "pilothouse.host" (dict "root" .root "name" "trainer-ranks")) | quote }}
+- name: MASTER_PORT
+  value: {{ int .c.rendezvousPort | toString | quote }}
+{{- end -}}
+
+{{/* What starts one process for each GPU of a pod: dict c, perPod, several. */}}
+{{- define "pilothouse.torchrun" -}}
+- torchrun
+- {{ printf "--nproc-per-node=%d" (int .perPod) | quote }}
+{{- if .several }}
+- {{ printf "--nnodes=%d" (int .c.ranks) | quote }}
+- "--node-rank=$(RANK)"
+- "--master-addr=$(MASTER_ADDR)"
+- "--master-port=$(MASTER_PORT)"
+{{- else }}
+- "--standalone"
+{{- end }}
+- "--no-python"
+{{- end -}}
