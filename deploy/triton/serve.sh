@@ -38,7 +38,7 @@ mkdir --parents "$work/backends/python"
 cp --recursive "$triton/backends/python/." "$work/backends/python/"
 cp "$triton/python_backend_stubs/$minor/triton_python_backend_stub" "$work/backends/python/"
 
-cp --recursive "$here/reward" "$work/repository-reward"
+cp --recursive --dereference "$here/reward" "$work/repository-reward"
 mkdir "$work/repository"
 mv "$work/repository-reward" "$work/repository/reward"
 cp "$model"/model.onnx* "$work/repository/reward/1/"

@@ -62,11 +62,15 @@ spec:
           containerPort: {{ $number }}
           protocol: TCP
         {{- end }}
-      {{- include "pilothouse.probes" $c | nindent 6 }}
+      {{- with include "pilothouse.probes" $c | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      {{- with int $c.preStopSeconds }}
       lifecycle:
         preStop:
           exec:
-            command: ["sleep", {{ $c.preStopSeconds | int | toString | quote }}]
+            command: ["sleep", {{ . | toString | quote }}]
+      {{- end }}
       resources:
         {{- include "pilothouse.resources" $c | nindent 8 }}
       securityContext:
