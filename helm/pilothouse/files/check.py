@@ -1,6 +1,7 @@
 """What `helm test` runs: every service is ready, says so over gRPC, and answers a real call.
 
-Its arguments are NAME=GRPC_TARGET=HTTP_ADDRESS, one for each service; the identity is that of the configuration file.
+Its arguments are NAME=GRPC_TARGET=HTTP_ADDRESS, one for each service. It calls with the identity of the
+configuration file.
 """
 
 import os
@@ -9,8 +10,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from pilothouse.client import FeedbackClient, PolicyClient, ReferenceClient, RewardClient
 from pilothouse.tls import adopt
+
+from pilothouse.client import FeedbackClient, PolicyClient, ReferenceClient, RewardClient
 
 CLIENTS = {
     "policy": PolicyClient,

@@ -128,6 +128,12 @@ tls.mode is existingSecret and {{ $name }} has none: set tls.existingSecret{{ if
 {{/* Addresses that only the laptop knew. */}}
 {{- define "pilothouse.check.config" -}}
 {{- $config := include "pilothouse.config" . | fromJson -}}
+{{- range $section := list "reward" "loop" -}}
+{{- $folder := default "" (get (get $config $section) "models_folder") -}}
+{{- if not (has $folder (list "" "none" "reward-models" "/var/lib/pilothouse/reward-models")) }}
+config.{{ $section }}.models_folder is {{ $folder }}: the volume that trainer and reward share is reward-models; set it to that, or leave it out
+{{- end -}}
+{{- end -}}
 {{- $local := "^((ipv4:|dns:///)?(127\\.|localhost)|(ipv6:)?\\[::1\\]|unix:)" -}}
 {{- range $path := list "ppo.services" "evaluation.services" "loop" "policy.server" "policy.weights_server" "reward.server" "reward.models_server" "reference.server" "feedback.server" "feedback.page" "ppo.server" "sft.server" "reward_model.server" -}}
 {{- $section := $config -}}

@@ -39,8 +39,17 @@ trainer:
   queue: ""
 {{- end -}}
 
-{{/* Settings of a component as JSON: dict root, name. Adds what the table knows, its ports and its image. */}}
+{{/*
+Settings of a component as JSON: dict root, name. Adds what the table knows, its ports and its seconds to end in. Computed once for
+each file that asks.
+*/}}
 {{- define "pilothouse.component" -}}
+{{- $key := printf "componentOnce %s" .name -}}
+{{- if not (hasKey .root $key) -}}{{- $_ := set .root $key (include "pilothouse.component.computed" .) -}}{{- end -}}
+{{- get .root $key -}}
+{{- end -}}
+
+{{- define "pilothouse.component.computed" -}}
 {{- $root := .root -}}
 {{- $name := .name -}}
 {{- $own := index $root.Values $name -}}
@@ -50,7 +59,7 @@ trainer:
 {{- range $port, $path := $c.ports -}}
 {{- $_ := set $ports $port (get (get (get $config (index $path 0)) (index $path 1)) (index $path 2) | int) -}}
 {{- end -}}
-{{- if and (eq $name "reward") (not (get $config.reward "models_folder")) -}}
+{{- if and (eq $name "reward") (not (include "pilothouse.hasRewardModels" $root)) -}}
 {{- $_ := unset $ports "models" -}}
 {{- end -}}
 {{- $_ := set $c "ports" $ports -}}

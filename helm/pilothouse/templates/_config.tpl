@@ -3,10 +3,13 @@ The configuration file. `pilothouse.config` is what the processes read, as JSON:
 values merged over it. `pilothouse.toml` writes it as TOML.
 */}}
 
-{{/* The whole configuration as JSON. */}}
+{{/* The whole configuration as JSON; computed once for each file that asks. */}}
 {{- define "pilothouse.config" -}}
+{{- if not (hasKey . "configOnce") -}}
 {{- $given := deepCopy (default dict .Values.config) -}}
-{{- mergeOverwrite (include "pilothouse.config.computed" . | fromYaml) $given | toJson -}}
+{{- $_ := set . "configOnce" (mergeOverwrite (include "pilothouse.config.computed" . | fromYaml) $given | toJson) -}}
+{{- end -}}
+{{- get . "configOnce" -}}
 {{- end -}}
 
 {{- define "pilothouse.config.computed" -}}
@@ -90,6 +93,9 @@ feedback:
   {{- end }}
 {{- end }}
 evaluation:
+  {{- if not (dig "evaluation" "prompts" "" $given) }}
+  prompts: [data/held-out.jsonl]
+  {{- end }}
   services:
     {{- include "pilothouse.config.services" $ | nindent 4 }}
     policy: {{ printf "dns:///%s:%d" (include "pilothouse.host" (dict "root" $ "name" "policy")) (dig "policy" "server" "port" 50051 $given | int) | quote }}

@@ -166,7 +166,7 @@ capabilities:
 {{/* Probes of plain HTTP: a component. */}}
 {{- define "pilothouse.probes" -}}
 {{- range $name, $path := dict "startup" "/readyz" "readiness" "/readyz" "liveness" "/healthz" }}
-{{- $probe := default dict (get $.probes $name) }}
+{{- $probe := index $.probes $name }}
 {{- if $probe.enabled }}
 {{ $name }}Probe:
   httpGet:
@@ -178,6 +178,11 @@ capabilities:
   failureThreshold: {{ int $probe.failureThreshold }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Switches off all probes of a component, whatever the values say. */}}
+{{- define "pilothouse.withoutProbes" -}}
+{{- range $probe := .probes -}}{{- $_ := set $probe "enabled" false -}}{{- end -}}
 {{- end -}}
 
 {{/* Environment of the container: dict root, c, env. */}}

@@ -13,7 +13,7 @@ trainer finishes its step, writes a checkpoint and gives the lease up, and the n
 {{- $run := concat (list "pilothouse") $c.command (list "--config" "/etc/pilothouse/pilothouse.toml") -}}
 {{- $env := list -}}
 {{- if $several -}}
-{{- $_ := set $c "probes" dict -}}{{/* only rank 0 opens ports; a lost rank is noticed by the others */}}
+{{- include "pilothouse.withoutProbes" $c -}}{{/* only rank 0 opens ports; a lost rank is noticed by the others */}}
 {{- $env = include "pilothouse.rankEnv" (dict "root" .root "c" $c "perPod" $perPod) | fromYamlArray -}}
 {{- end -}}
 {{- if gt $perPod 1 -}}

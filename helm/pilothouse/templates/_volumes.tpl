@@ -7,7 +7,7 @@
 
 {{/* "true" where the reward service and the trainer share reward models. */}}
 {{- define "pilothouse.hasRewardModels" -}}
-{{- if get (include "pilothouse.config" . | fromJson).reward "models_folder" -}}true{{- end -}}
+{{- if not (has (get (include "pilothouse.config" . | fromJson).reward "models_folder") (list nil "" "none")) -}}true{{- end -}}
 {{- end -}}
 
 {{/* "true" where SQLite keeps what people say. */}}

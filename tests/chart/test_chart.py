@@ -1,0 +1,66 @@
+"""The chart as a whole: lint, version, notes, packaging."""
+
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .rendering import CHART, ROOT, VALUES, Renderer
+
+
+def test_lint_has_nothing_to_say(render: Renderer) -> None:
+    render.helm("lint", "--strict", str(CHART))
+    for values in ("loop", "whole-config", "triton"):
+        render.helm("lint", "--strict", "--quiet", str(CHART), "--values", str(VALUES[values]))
+
+
+def test_its_version_is_that_of_the_program() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == project["version"]
+    assert chart["kubeVersion"] == ">=1.20.0-0"
+
+
+def test_every_template_has_a_test_file_of_its_own() -> None:
+    templates = CHART / "templates"
+    for file in templates.rglob("*.yaml"):
+        place = file.relative_to(templates).with_suffix("").as_posix()
+        name = place.replace("/", "_").replace("-", "_")
+        tests = [*Path(__file__).parent.glob(f"test_{name}*.py")]
+        assert tests, f"templates/{place}.yaml has no tests/chart/test_{name}.py"
+
+
+def test_a_package_has_everything_it_needs(render: Renderer, tmp_path: Path) -> None:
+    render.helm("package", str(CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as archive:
+        names = set(archive.getnames())
+    for needed in ("values.schema.json", "files/prompts.jsonl", "files/triton/1/model.py", "files/check.py"):
+        assert f"pilothouse/{needed}" in names
+    assert render.helm("template", "run", str(package))
+
+
+def notes(render: Renderer, *values: str) -> str:
+    words = [word for name in values for word in ("--values", str(VALUES[name]))]
+    text = render.helm("install", "run", str(CHART), "--dry-run=client", "--namespace", "rl", *words)
+    return text.split("NOTES:", 1)[1]
+
+
+@pytest.mark.parametrize(
+    "values", ["default", "services-only", "ingress", "postgresql", "one-service", "loop"]
+)
+def test_notes_have_the_next_three_commands(render: Renderer, values: str) -> None:
+    text = notes(render, values)
+    commands = [line for line in text.splitlines() if line.startswith("   ")]
+    assert len(commands) == 3
+    assert all("rl" in line for line in commands)
+    assert [line for line in text.splitlines() if line[:2] in ("1.", "2.", "3.")]
+
+
+def test_notes_warn_of_open_doors(render: Renderer) -> None:
+    assert "WARNING" not in notes(render, "default")
+    assert "tls.mode is none" in notes(render, "no-tls")
+    assert "networkPolicy.enabled is false" in notes(render, "no-network-policies")
+    assert "passwords travel unencrypted" in notes(render, "ingress-plain")
