@@ -36,8 +36,8 @@ def program(name: str) -> str:
 class Kube:
     """One namespace of the cluster of ``KUBECONFIG``.
 
-    ``PILOTHOUSE_E2E_PREFIX`` goes before every command that talks to the cluster, for one that can only be reached
-    from elsewhere (``nsenter --net=...``).
+    ``PILOTHOUSE_E2E_PREFIX`` goes before every command that talks to the cluster, for one that can only be
+    reached from elsewhere (``nsenter --net=...``).
     """
 
     def __init__(self, namespace: str) -> None:

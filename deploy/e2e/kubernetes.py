@@ -1,9 +1,9 @@
 """The whole system on a real cluster, from images to an empty namespace: what `make e2e-kubernetes` runs.
 
 It installs the chart with the values for a small cluster, lets the trainer train, and meanwhile scales the
-policy, kills a pod of each kind, upgrades and rolls back; then demands that the run has ended with every sample
-accounted for, that no late policy pod answered with older weights, and that the held-out reward has risen beyond
-its interval. `runs/e2e-kubernetes/summary.json` has each step, its seconds and its verdict.
+policy, kills a pod of each kind, upgrades and rolls back; then demands that the run has ended with every
+sample accounted for, that no late policy pod answered with older weights, and that the held-out reward has
+risen beyond its interval. `runs/e2e-kubernetes/summary.json` has each step, its seconds and its verdict.
 
 Environment:
 
@@ -127,9 +127,7 @@ class EndToEnd:
             self.kube.helm("rollback", RELEASE, "1", "--wait", "--timeout=10m")
             found["steps"] = self.train_on()
             if self.kube.pods("trainer")[-1]["metadata"]["name"] != trainer:
-                raise StepFailedError(
-                    "upgrade and rollback have replaced the trainer, which nothing had changed in"
-                )
+                raise StepFailedError("upgrade and rollback have replaced the trainer needlessly")
 
     def finish(self) -> None:
         """An upgrade of the trainer itself says how many steps are enough; another Job goes on to the end."""
@@ -164,17 +162,10 @@ class EndToEnd:
         with self.story.step("held-out reward has risen beyond its interval") as found:
             words = ["pilothouse", "eval", "--config", "/etc/pilothouse/pilothouse.toml", "--json"]
             after = json.loads(self.run_tool("after", words))
-            untrained = [
-                "--set=trainer.enabled=false",
-                "--set=feedback.enabled=false",
-                "--set=policy.mountRuns=false",
-            ]
-            plain = f"--values={ROOT / 'deploy/config/cluster-tiny.yaml'}"
-            more = [
-                f"--values={ROOT / 'deploy/e2e/values.yaml'}",
-                '--set-json=config.policy.catch_up.run="none"',
-            ]
-            self.kube.helm("install", BASELINE, CHART, plain, *more, *untrained, "--wait", "--timeout=5m")
+            off = ["trainer.enabled=false", "feedback.enabled=false", "policy.mountRuns=false"]
+            off += ["config.policy.catch_up.run=none", *self.images]
+            sets = [f"--set={value}" for value in off]
+            self.kube.helm("install", BASELINE, CHART, *VALUES, *sets, "--wait", "--timeout=5m")
             before = json.loads(self.run_tool("before", words, release=BASELINE))
             self.kube.helm("uninstall", BASELINE, "--wait")
             found |= {

@@ -23,7 +23,7 @@ ANSWER_SECONDS = 2.0
 
 
 def watch(name: str) -> None:
-    """Asks all addresses behind the Service of the weights ports, which publishes pods before they are Ready."""
+    """Asks all addresses behind the Service of weights, which publishes pods before they are Ready."""
     clients: dict[str, tuple[PolicyClient, WeightsClient]] = {}
     while True:
         for address in addresses(name):

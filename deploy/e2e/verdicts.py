@@ -13,8 +13,8 @@ FRESH_SECONDS = 3.0
 def late_pods_that_answered_old(answers: Sequence[Answer]) -> tuple[list[str], list[Answer]]:
     """Finds answers with weights that nobody else answered with any more when the question was asked.
 
-    A push reaches the pods one after the other within moments; so current is the oldest version with which any
-    other pod has answered last, before the question.
+    A push reaches the pods one after the other within moments; so current is the oldest version with which
+    any other pod has answered last, before the question.
 
     Returns:
         The pods that began to answer after the first one had, and their stale answers.
