@@ -1,7 +1,7 @@
 """Writes the chart's values.schema.json; with --check only says whether the committed one differs.
 
 The chart's own keys stand in schema.yaml. `config` comes from the classes that read the configuration file, so
-that a key is misspelt for Helm exactly when it is for the processes. Draft 7: Helm 3 and Helm 4 both read it.
+that Helm and the processes know the same keys. Draft 7 is what both Helm 3 and Helm 4 read.
 """
 
 import json

@@ -57,13 +57,20 @@ def edges(rendered: Rendered) -> set[Edge]:
             ways_in = set(_ports(rendered, target_labels, "ingress", (labels, namespace)))
             if source in inside:
                 ways_out = set(_ports(rendered, labels, "egress", (target_labels, NAMESPACE)))
-                both = ways_in & ways_out
-                both |= ways_in if ANY_PORT in ways_out else set()
-                both |= ways_out if ANY_PORT in ways_in else set()
+                both = _both(ways_in, ways_out)
             else:
                 both = ways_in
             allowed |= {Edge(source, target, port) for port in both}
     return allowed
+
+
+def _both(ways_in: set[int], ways_out: set[int]) -> set[int]:
+    """Returns the ports that both ends allow; `ANY_PORT` alone where that is all of them."""
+    if ANY_PORT in ways_in and ANY_PORT in ways_out:
+        return {ANY_PORT}
+    if ANY_PORT in ways_in:
+        return ways_out
+    return ways_in if ANY_PORT in ways_out else ways_in & ways_out
 
 
 def exits(rendered: Rendered, component: str) -> set[int]:

@@ -122,7 +122,7 @@ class Renderer:
 
     @functools.cache  # noqa: B019 - one renderer lives as long as the session
     def _rendered(self, layers: tuple[str, ...], version: str, release: str) -> Rendered:
-        return Rendered(tuple(yaml.safe_load_all(self.text(*layers, version=version, release=release))))
+        return Rendered(tuple(documents(self.text(*layers, version=version, release=release))))
 
     def text(self, *layers: str, version: str = NEWEST, release: str = RELEASE) -> str:
         """Renders to text; layers are names of value sets, or JSON."""
@@ -147,6 +147,11 @@ class Renderer:
         if done.returncode:
             raise RefusedError(done.stderr)
         return done.stdout
+
+
+def documents(text: str) -> Iterator[Manifest]:
+    """Yields the objects in a rendering, by the safe loader in C where there is one: ten times as fast."""
+    yield from yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def containers(pod: Manifest) -> Iterator[Manifest]:

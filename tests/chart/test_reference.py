@@ -19,6 +19,8 @@ def test_a_slice_of_a_gpu_is_a_resource_like_another(render: Renderer) -> None:
     rendered = render("mig")
     limits = rendered.container("reference")["resources"]["limits"]
     assert limits == {"memory": "2Gi", "nvidia.com/mig-3g.40gb": "1"}
+    requests = rendered.container("reference")["resources"]["requests"]
+    assert requests == {"cpu": "250m", "memory": "1Gi", "nvidia.com/mig-3g.40gb": "1"}
     assert rendered.pod("reference")["runtimeClassName"] == "nvidia"
     assert rendered.config()["reference"]["device"] == "cuda:0"
 

@@ -10,9 +10,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from pilothouse.tls import adopt
-
 from pilothouse.client import FeedbackClient, PolicyClient, ReferenceClient, RewardClient
+from pilothouse.tls import adopt
 
 CLIENTS = {
     "policy": PolicyClient,

@@ -156,9 +156,10 @@ capabilities:
 {{- define "pilothouse.resources" -}}
 {{- $resources := deepCopy .resources -}}
 {{- if gt (int .gpu.count) 0 -}}
-{{- $gpu := dict .gpu.resourceName (int .gpu.count | toString) -}}
-{{- $_ := set $resources "requests" (merge $gpu (default dict $resources.requests)) -}}
-{{- $_ := set $resources "limits" (merge (deepCopy $gpu) (default dict $resources.limits)) -}}
+{{- range $key := list "requests" "limits" -}}
+{{- $gpu := dict $.gpu.resourceName (int $.gpu.count | toString) -}}
+{{- $_ := set $resources $key (merge $gpu (default dict (get $resources $key))) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $resources -}}
 {{- end -}}

@@ -66,7 +66,7 @@
 {{- $values := .root.Values -}}
 - name: config
   projected:
-    defaultMode: 0440
+    defaultMode: 288 # 0440
     sources:
       {{- include "pilothouse.configSources" . | nindent 6 }}
 - name: tmp

@@ -1,7 +1,7 @@
 """``python -m pilothouse.feedback.migrate``: brings the database's tables to this version, and ends.
 
-The service does the same when it starts. Where several processes share one database this comes first, so that a
-failing migration stops an upgrade before any process of the new version runs.
+The service does the same when it starts. Where several processes share one database this comes first, so that
+a failing migration stops an upgrade before any process of the new version runs.
 """
 
 import argparse
