@@ -1,0 +1,162 @@
+"""The chart and a real API server: it takes every object, and a release comes, changes and goes as it should."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.chart.rendering import (
+    CHART,
+    FULL_NAME,
+    INDEXED_JOBS,
+    NAMESPACE,
+    RELEASE,
+    VALUES,
+    Manifest,
+    Renderer,
+    Require,
+    program,
+)
+from tests.cluster.control_plane import ControlPlane
+
+CUSTOM = Path(__file__).parents[1] / "chart/custom.yaml"
+
+Kubectl = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def render(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Renderer:
+    return Renderer(program("helm", require), tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+def kubectl(own_control_plane: ControlPlane, require: Require) -> Iterator[Kubectl]:
+    """``kubectl("get", "pods")``: what it writes; a namespace of the release is there, and the custom kinds."""
+    client = program("kubectl", require)
+    environment = {**os.environ, "KUBECONFIG": str(own_control_plane.kubeconfig)}
+
+    def run(*words: str, given: str = "") -> str:
+        command = [client, *words]
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("apply", "--filename", str(CUSTOM))
+    kinds = [f"customresourcedefinition/{found['metadata']['name']}" for found in custom()]
+    run("wait", "--for=condition=Established", "--timeout=60s", *kinds)
+    run("create", "namespace", NAMESPACE)
+    yield run
+    run("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def custom() -> list[Manifest]:
+    return list(yaml.safe_load_all(CUSTOM.read_text()))
+
+
+@pytest.fixture(scope="module")
+def version(kubectl: Kubectl) -> str:
+    """The server's, for example ``1.20.2``."""
+    return str(json.loads(kubectl("get", "--raw", "/version"))["gitVersion"].removeprefix("v"))
+
+
+def test_it_takes_every_object_of_every_value_set(render: Renderer, kubectl: Kubectl, version: str) -> None:
+    asked: set[str] = set()
+    too_old = INDEXED_JOBS if tuple(map(int, version.split(".")[:2])) < (1, 22) else set()
+    for values in sorted(set(VALUES) - too_old):
+        objects = [json.dumps(found) for found in render(values, version=version).objects]
+        new = [found for found in objects if found not in asked]
+        asked.update(new)
+        if new:
+            kubectl(
+                "create", "--dry-run=server", "--validate=true", "--filename", "-", given="\n---\n".join(new)
+            )
+    assert len(asked) > 300
+
+
+def test_it_refuses_what_is_wrong(render: Renderer, kubectl: Kubectl, version: str) -> None:
+    """So that the test before is one."""
+    found = render(version=version).one("Service", "policy")
+    wrong = json.dumps({**found, "spec": {**found["spec"], "selecter": {}}})
+    with pytest.raises(AssertionError, match="selecter"):
+        kubectl("create", "--dry-run=server", "--validate=true", "--filename", "-", given=wrong)
+
+
+class Release:
+    """A release on the API server; nothing runs its pods."""
+
+    def __init__(self, renderer: Renderer, kubectl: Kubectl, kubeconfig: Path) -> None:
+        self._renderer = renderer
+        self._kubectl = kubectl
+        self._kubeconfig = kubeconfig
+
+    def helm(self, *words: str, values: dict[str, Any] | None = None) -> str:
+        """Runs a command of helm on it."""
+        verb, *rest = words
+        command = [verb, RELEASE, *rest, "--namespace", NAMESPACE, "--kubeconfig", str(self._kubeconfig)]
+        for key, value in (values or {}).items():
+            command += ["--set-json", f"{key}={json.dumps(value)}"]
+        return self._renderer.helm(*command)
+
+    def objects(self, kind: str) -> dict[str, Manifest]:
+        """Returns its objects of a kind by name."""
+        selector = f"app.kubernetes.io/instance={RELEASE}"
+        found = self._kubectl(
+            "get", kind, "--namespace", NAMESPACE, "--selector", selector, "--output", "json"
+        )
+        return {one["metadata"]["name"]: one for one in json.loads(found)["items"]}
+
+
+@pytest.fixture
+def release(render: Renderer, kubectl: Kubectl, own_control_plane: ControlPlane) -> Iterator[Release]:
+    release = Release(render, kubectl, own_control_plane.kubeconfig)
+    release.helm("install", str(CHART))
+    yield release
+    kubectl("delete", "--all", "pvc", "--namespace", NAMESPACE, "--wait=false")
+
+
+def test_certificates_stay_over_an_upgrade_and_follow_their_names(release: Release) -> None:
+    first = release.objects("secret")
+    assert len(first) == 7
+    release.helm("upgrade", str(CHART), values={"policy.replicas": 2})
+    assert {name: one["data"] for name, one in release.objects("secret").items()} == {
+        name: one["data"] for name, one in first.items()
+    }
+    release.helm("upgrade", str(CHART), values={"tls.extraDnsNames": ["policy.example.org"]})
+    changed = release.objects("secret")
+    authority, policy = f"{FULL_NAME}-ca", f"{FULL_NAME}-policy-tls"
+    assert changed[authority]["data"] == first[authority]["data"]
+    assert changed[policy]["data"]["tls.crt"] != first[policy]["data"]["tls.crt"]
+    assert changed[policy]["data"]["ca.crt"] == first[policy]["data"]["ca.crt"]
+    release.helm("uninstall")
+
+
+def test_the_trainers_job_stays_over_an_upgrade_that_is_not_its_own_and_comes_back_with_a_rollback(
+    release: Release,
+) -> None:
+    (first,) = release.objects("job").values()
+    release.helm("upgrade", str(CHART), values={"policy.replicas": 3, "config.policy.max_running": 4})
+    (same,) = release.objects("job").values()
+    assert same["metadata"]["uid"] == first["metadata"]["uid"]
+    release.helm("upgrade", str(CHART), values={"config.ppo.total_steps": 7})
+    (other,) = release.objects("job").values()
+    assert other["metadata"]["name"] != first["metadata"]["name"]
+    release.helm("rollback", "1")
+    (back,) = release.objects("job").values()
+    assert back["metadata"]["name"] == first["metadata"]["name"]
+    release.helm("uninstall")
+
+
+def test_only_volume_claims_outlive_it(release: Release, kubectl: Kubectl) -> None:
+    kinds = kubectl("api-resources", "--namespaced", "--verbs=list,create", "--output=name").split()
+    release.helm("uninstall")
+    left = [f"{kind}/{name}" for kind in kinds for name in release.objects(kind)]
+    assert sorted(left) == [
+        f"persistentvolumeclaims/{FULL_NAME}-feedback",
+        f"persistentvolumeclaims/{FULL_NAME}-runs",
+    ]
