@@ -1,7 +1,7 @@
 """Writes the chart's values.schema.json; with --check only says whether the committed one differs.
 
-The chart's own keys stand in schema.yaml. `config` comes from the classes that read the configuration file, so
-Helm knows the keys that the processes know. Draft 7 is what both Helm 3 and Helm 4 read.
+The chart's own keys stand in schema.yaml. `config` comes from the classes that read the configuration file,
+so Helm knows the keys that the processes know. Draft 7 is what both Helm 3 and Helm 4 read.
 """
 
 import json

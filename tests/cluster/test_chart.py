@@ -1,4 +1,4 @@
-"""The chart and a real API server: it takes every object, and a release comes, changes and goes as it should."""
+"""The chart and a real API server: it takes every object; a release comes, changes and goes as it should."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def render(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Render
 
 @pytest.fixture(scope="module")
 def kubectl(own_control_plane: ControlPlane, require: Require) -> Iterator[Kubectl]:
-    """``kubectl("get", "pods")``: what it writes; a namespace of the release is there, and the custom kinds."""
+    """``kubectl("get", "pods")``: what it writes. There are a namespace for the release and the custom kinds."""
     client = program("kubectl", require)
     environment = {**os.environ, "KUBECONFIG": str(own_control_plane.kubeconfig)}
 
