@@ -35,7 +35,7 @@ def render(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Render
 
 @pytest.fixture(scope="module")
 def kubectl(own_control_plane: ControlPlane, require: Require) -> Iterator[Kubectl]:
-    """``kubectl("get", "pods")``: what it writes. There are a namespace for the release and the custom kinds."""
+    """``kubectl("get", "pods")``: what it writes. What the release needs of a cluster is there."""
     client = program("kubectl", require)
     environment = {**os.environ, "KUBECONFIG": str(own_control_plane.kubeconfig)}
 
@@ -51,6 +51,7 @@ def kubectl(own_control_plane: ControlPlane, require: Require) -> Iterator[Kubec
     kinds = [f"customresourcedefinition/{found['metadata']['name']}" for found in custom()]
     run("wait", "--for=condition=Established", "--timeout=60s", *kinds)
     run("create", "namespace", NAMESPACE)
+    run("create", "priorityclass", "rlhf", "--value=1")
     yield run
     run("delete", "namespace", NAMESPACE, "--wait=false")
 
