@@ -231,7 +231,7 @@ class EndToEnd:
         return told[told.index("{") :]
 
     def start_tool(self, name: str, words: Sequence[str], release: str = RELEASE) -> None:
-        """Starts a pod with the trainer's image, the release's configuration and an operator's certificate."""
+        """Starts a pod of the trainer's image, with the configuration and an operator's certificate."""
         manifest = self.kube.helm(
             "template", release, CHART, *VALUES, "--show-only=templates/tests/serving.yaml", *self.changes
         )
@@ -258,7 +258,7 @@ class EndToEnd:
         self.kube.apply(pod)
 
     def left(self) -> list[str]:
-        """Returns every object of the namespace but those that Kubernetes makes in each, and this run's own."""
+        """Returns the objects of the namespace but those Kubernetes makes in each, and this run's own."""
         kinds = self.kube.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         kinds = [kind for kind in kinds if not kind.startswith(("events", "endpoints", "endpointslices"))]
         own = {"configmap/e2e", "configmap/e2e-data", "configmap/kube-root-ca.crt", "serviceaccount/default"}
