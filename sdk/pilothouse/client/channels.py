@@ -61,7 +61,7 @@ class Security(TypedDict, total=False):
     process has adopted, and plaintext where it has none."""
     server_name: str | None
     """Name that the server's certificate must have; None for ``tls.server_name``, else the target's host. For
-    one replica, called by its address, whose certificate names the service."""
+    one replica, called by its address, whose certificate names the service. Without TLS it means nothing."""
 
 
 def connect(target: str, *, tls: Tls | None = None, server_name: str | None = None) -> grpc.Channel:

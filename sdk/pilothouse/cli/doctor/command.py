@@ -75,7 +75,7 @@ def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
     yield from check_extras(_extras(used, values))
     identity = values.get("tls")
     assert identity is None or isinstance(identity, Tls)
-    if values:
+    if identity is not None:
         yield from check_tls(identity)
     yield from check_models(values, used)
     stack = running_stack(local.state_dir.resolve())

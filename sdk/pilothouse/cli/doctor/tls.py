@@ -15,15 +15,12 @@ _SOON_DAYS = 14
 _WAIT_SECONDS = 2.0
 
 
-def check_tls(tls: Tls | None) -> Iterator[Finding]:
+def check_tls(tls: Tls) -> Iterator[Finding]:
     """Looks at the certificate, its key and the authorities.
 
     Args:
-        tls: Section ``tls``; None where there is none.
+        tls: Section ``tls``.
     """
-    if tls is None:
-        yield ok("tls", "no section [tls]: calls are neither encrypted nor authenticated")
-        return
     try:
         certificate = Certificates(tls, "server", "client").certificate
     except ConfigError as error:
