@@ -67,5 +67,10 @@ def mount(folder: Path, content: dict[str, bytes]) -> Tls:
 
 def settings(tls: Tls) -> list[str]:
     """Returns the section as overrides."""
-    given = {"cert_file": tls.cert_file, "key_file": tls.key_file, "ca_file": tls.ca_file}
-    return [f"tls.{key}='{file}'" for key, file in given.items()]
+    return [f"tls.{line}" for line in section(tls).splitlines()[1:]]
+
+
+def section(tls: Tls) -> str:
+    """Returns the section as it stands in a configuration file."""
+    keys = {"cert_file": tls.cert_file, "key_file": tls.key_file, "ca_file": tls.ca_file}
+    return "[tls]\n" + "".join(f"{key} = '{file}'\n" for key, file in keys.items())

@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.certificates import EXPIRED, Authority, settings
+from tests.certificates import EXPIRED, Authority, section, settings
 from tests.cli.conftest import Run
 
 from pilothouse.cli.doctor.tls import explain
 from pilothouse.cli.exits import Exit
 from pilothouse.cli.main import main
 from pilothouse.local.state import read_state
-from pilothouse.tls import Tls
 
 pytestmark = pytest.mark.usefixtures("no_identity")
 
@@ -21,11 +20,6 @@ pytestmark = pytest.mark.usefixtures("no_identity")
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-def section(tls: Tls) -> str:
-    keys = {"cert_file": tls.cert_file, "key_file": tls.key_file, "ca_file": tls.ca_file}
-    return "[tls]\n" + "".join(f"{key} = {json.dumps(str(file))}\n" for key, file in keys.items())
 
 
 @pytest.fixture(scope="module")

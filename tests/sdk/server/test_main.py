@@ -9,7 +9,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.certificates import Authority, section, settings
 
+from pilothouse.client import AsyncPolicyClient
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc
 
 PROGRAM = Path(__file__).with_name("small_service.py")
@@ -25,7 +27,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(PROGRAM),
-            *(part for setting in settings for part in ("--set", f"small.{setting}")),
+            *(part for setting in settings for part in ("--set", _full(setting))),
             stderr=asyncio.subprocess.PIPE,
         )
         processes.append(process)
@@ -40,6 +42,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def _full(setting: str) -> str:
+    return setting if setting.startswith("tls.") else f"small.{setting}"
 
 
 async def test_sigterm_lets_a_running_stream_finish_and_exits_cleanly(start: Start) -> None:
@@ -91,6 +97,28 @@ def test_a_wrong_setting_is_one_line_and_an_exit_status(
     assert result.returncode == status
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_wrong_certificate_is_one_line_and_an_exit_status(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls = authority.issue("service").model_copy(update={"key_file": authority.issue("other").key_file})
+    file = tmp_path / "pilothouse.toml"
+    file.write_text(section(tls))
+    result = subprocess.run(
+        [sys.executable, str(PROGRAM), "--config", str(file)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert f"small: tls.key_file: {tls.key_file} is not the key of {tls.cert_file}" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+async def test_with_a_certificate_it_may_be_reached_from_other_machines(start: Start, tmp_path: Path) -> None:
+    tls = Authority(tmp_path).issue("service")
+    process, port = await start("server.host=0.0.0.0", *settings(tls))
+    async with AsyncPolicyClient(f"127.0.0.1:{port}", tls=tls) as client:
+        assert (await client.model()).model == "small"
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 def test_a_configuration_file_is_read(tmp_path: Path) -> None:
