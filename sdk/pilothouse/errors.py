@@ -35,6 +35,9 @@ PilothouseError
 │   ├── TokenizerMismatchError
 │   ├── StaleRewardModelError
 │   ├── NoPreviousRewardModelError
+│   ├── AlreadyExistsError
+│   ├── ConflictError
+│   ├── GoneError
 │   └── RunInUseError
 ├── CorruptDataError
 │   ├── CorruptChunkError
@@ -229,6 +232,18 @@ class StaleRewardModelError(PreconditionError):
 
 class NoPreviousRewardModelError(PreconditionError):
     """There is no earlier reward model to roll back to."""
+
+
+class AlreadyExistsError(PreconditionError):
+    """Something of this name is there already."""
+
+
+class ConflictError(PreconditionError):
+    """An object was changed by somebody else since it was read."""
+
+
+class GoneError(PreconditionError):
+    """What happened since the named version is no longer known; everything must be read again."""
 
 
 class RunInUseError(PreconditionError):

@@ -44,6 +44,7 @@ KNOWN_HELP = {
     "eval": "Measures a model on held-out prompts.",
     "export": "Exports a reward model to ONNX and checks it against the original.",
     "lineage": "Names the reward models, data and policies behind a checkpoint.",
+    "cluster": "Watches and steers Pilothouse on Kubernetes.",
     "loop": "Lets people rank, learns from it, and goes on: the closed loop.",
     "demo": "Runs the whole loop, from people's data to a report.",
 }
