@@ -82,8 +82,10 @@ def from_status(code: int, body: bytes, asked: Asked) -> PilothouseError:
             return GoneError(f"cannot {asked.words}: {message}")
         case 400 | 413 | 415 | 422:
             return InvalidRequestError(f"the API server refuses to {asked.words}: {message}")
-        case 429 | 502 | 503 | 504:
-            return UnavailableError(f"the API server is overloaded or starting: {message}; try again")
+        case 429:
+            return UnavailableError(f"the API server has too much to do: {message}; try again")
+        case _ if code >= 500:
+            return UnavailableError(f"cannot {asked.words}: the API server fails: {message}; try again")
         case _:
             return InternalError(f"cannot {asked.words}: the API server answers {code}: {message}")
 

@@ -1,8 +1,7 @@
 """What becomes of the objects of a kind, told as it happens, whatever happens to the connection.
 
-A watch ends all the time: the server closes it after minutes, restarts, or forgets what was before. It goes on
-from the last version that was seen, and where that is gone everything is listed anew and what is different is
-told.
+A watch ends all the time: the server closes it after minutes, restarts, or forgets what was before. It goes
+on from the last version that was seen; where that is gone, everything is listed anew, and what differs told.
 """
 
 import json
@@ -17,7 +16,7 @@ import structlog
 from pilothouse.cluster.api import Api, Lines
 from pilothouse.cluster.failures import Asked, from_status
 from pilothouse.cluster.kinds import Kind, Object
-from pilothouse.errors import GoneError, InternalError, UnavailableError
+from pilothouse.errors import GoneError, UnavailableError
 
 _log = structlog.get_logger()
 
@@ -81,7 +80,7 @@ class Watch:
             except GoneError:
                 _log.debug("listing again: the watch is too far behind", kind=self._kind.plural)
                 self._version = ""
-            except (UnavailableError, InternalError) as error:
+            except UnavailableError as error:
                 if time.monotonic() - reached > self._patience_seconds:
                     raise
                 failures += 1

@@ -1,0 +1,264 @@
+"""What a release looks like at one moment: from objects and the pods' own answers to one picture."""
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pilothouse.client.types import TrainerStatus
+from pilothouse.cluster.kinds import Object, at, name_of
+from pilothouse.cluster.objects import (
+    JobState,
+    age_seconds,
+    is_ready,
+    is_running,
+    job_problem,
+    job_state,
+    newest,
+    pod_state,
+    restarts,
+    seconds_since,
+    why_not_ready,
+)
+from pilothouse.cluster.release import COMPONENTS, Release, component_of, ordered
+from pilothouse.cluster.scraping import Samples
+from pilothouse.errors import PilothouseError
+
+WAITING = {
+    "policy": "pilothouse_policy_waiting",
+    "reward": "pilothouse_reward_waiting_rows",
+    "reference": "pilothouse_reference_waiting",
+    "feedback": "pilothouse_grpc_server_calls_waiting",
+}
+"""Series of what waits, by component: completions, rows, requests, calls."""
+RUNNING = {
+    "policy": "pilothouse_policy_running",
+    "reference": "pilothouse_reference_running",
+    "feedback": "pilothouse_grpc_server_calls_running",
+}
+_FIGURES = {
+    "reward": "pilothouse_reward_mean",
+    "reward_std": "pilothouse_reward_std",
+    "kl": "pilothouse_kl",
+    "entropy": "pilothouse_entropy",
+    "loss": "pilothouse_fit_loss",
+    "episodes_per_second": "pilothouse_episodes_per_second",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What the API server knows of a release."""
+
+    pods: Sequence[Object] = ()
+    workloads: Sequence[Object] = ()
+    """Deployments and StatefulSets."""
+    jobs: Sequence[Object] = ()
+    """Of trainers."""
+    lease: Object | None = None
+    """By which there is one trainer at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the pods say of themselves."""
+
+    metrics: Mapping[str, Samples | PilothouseError] = field(default_factory=dict)
+    """By pod."""
+    trainer: TrainerStatus | PilothouseError | None = None
+    """Of the trainer that runs; None where none was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentView:
+    """One component."""
+
+    name: str
+    ready: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod."""
+
+    name: str
+    component: str
+    state: str
+    ready: bool
+    restarts: int
+    age_seconds: float
+    node: str
+    weights: str
+    """``epoch.version`` that a policy pod serves; empty where it is not known."""
+    waiting: int | None
+    running: int | None
+    problem: str
+    """Why it is not ready, or does not answer; empty for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerView:
+    """The trainer that runs, or the last one."""
+
+    job: str
+    """Empty for a loop, which is no Job."""
+    state: str
+    run: str
+    step: int | None
+    total_steps: int
+    """0 where they are not known."""
+    weights: str
+    figures: Mapping[str, float]
+    """Of the last step: reward, reward_std, kl, entropy, loss, episodes_per_second."""
+    checkpoint: str
+    problem: str
+    """Why it failed or was paused, or why it does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """Who may train."""
+
+    holder: str
+    transitions: int
+    renewed_seconds_ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A release at one moment."""
+
+    release: str
+    namespace: str
+    version: str
+    chart: str
+    components: tuple[ComponentView, ...]
+    pods: tuple[PodView, ...]
+    jobs: Mapping[str, JobState]
+    """What the trainers' Jobs are doing, by name."""
+    trainer: TrainerView | None
+    lease: LeaseView | None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every component has the pods that it should have, and training did not fail."""
+        complete = all(each.ready >= each.wanted for each in self.components)
+        return complete and (self.trainer is None or self.trainer.state != "failed")
+
+
+def picture(release: Release, objects: Objects, answers: Answers, now: datetime.datetime) -> Picture:
+    """Puts together what is known."""
+    pods = ordered(list(objects.pods))
+    return Picture(
+        release=release.name,
+        namespace=release.namespace,
+        version=release.version,
+        chart=release.chart,
+        components=tuple(_components(objects.workloads)),
+        pods=tuple(_pod(pod, answers.metrics.get(name_of(pod)), now) for pod in pods),
+        jobs={name_of(job): job_state(job) for job in objects.jobs},
+        trainer=_trainer(objects, answers),
+        lease=_lease(objects.lease, now),
+    )
+
+
+def current_job(jobs: Iterable[Object]) -> Object | None:
+    """Returns the Job that trains, else the newest one; None for none."""
+    found = newest(list(jobs))
+    going = [job for job in found if job_state(job) in ("running", "pending")]
+    return next(iter(going or found), None)
+
+
+def trainer_pod(pods: Iterable[Object]) -> Object | None:
+    """Returns the pod that steers a running trainer: of several ranks the first."""
+    found = [pod for pod in pods if component_of(pod) == "trainer" and is_running(pod)]
+    found.sort(key=lambda pod: (not is_ready(pod), _rank(pod)))
+    return next(iter(found), None)
+
+
+def _rank(pod: Object) -> int:
+    return int(at(pod, "metadata", "annotations", "batch.kubernetes.io/job-completion-index") or 0)
+
+
+def _components(workloads: Iterable[Object]) -> list[ComponentView]:
+    places = {component: place for place, component in enumerate(COMPONENTS)}
+    found = [
+        ComponentView(
+            component_of(each),
+            int(at(each, "status", "readyReplicas") or 0),
+            int(at(each, "spec", "replicas") or 0),
+        )
+        for each in workloads
+    ]
+    return sorted(found, key=lambda each: (places.get(each.name, len(places)), each.name))
+
+
+def _pod(pod: Object, answer: Samples | PilothouseError | None, now: datetime.datetime) -> PodView:
+    component = component_of(pod)
+    figures: Samples = answer if isinstance(answer, Mapping) else {}
+    ready = is_ready(pod)
+    problem = "" if ready else why_not_ready(pod)
+    if not problem and isinstance(answer, PilothouseError):
+        problem = str(answer)
+    return PodView(
+        name=name_of(pod),
+        component=component,
+        state=pod_state(pod),
+        ready=ready,
+        restarts=restarts(pod),
+        age_seconds=age_seconds(pod, now),
+        node=str(at(pod, "spec", "nodeName") or ""),
+        weights=_weights(figures) if component == "policy" else "",
+        waiting=_count(figures, WAITING.get(component)),
+        running=_count(figures, RUNNING.get(component)),
+        problem=problem,
+    )
+
+
+def _weights(figures: Samples) -> str:
+    epoch, version = figures.get("pilothouse_policy_epoch"), figures.get("pilothouse_policy_version")
+    return "" if epoch is None or version is None else f"{epoch:.0f}.{version:.0f}"
+
+
+def _count(figures: Samples, series: str | None) -> int | None:
+    value = None if series is None else figures.get(series)
+    return None if value is None else int(value)
+
+
+def _trainer(objects: Objects, answers: Answers) -> TrainerView | None:
+    job, pod = current_job(objects.jobs), trainer_pod(objects.pods)
+    if job is None and pod is None:
+        return None
+    answer = answers.metrics.get(name_of(pod)) if pod else None
+    series: Samples = answer if isinstance(answer, Mapping) else {}
+    told = answers.trainer if isinstance(answers.trainer, TrainerStatus) else None
+    state = "pending" if job is None else str(job_state(job))
+    problem = "" if job is None else job_problem(job)
+    if told is not None and state in ("running", "pending", "stopped"):
+        state, problem = told.state, told.error or told.pause_reason
+    elif pod is not None and state == "pending":
+        state = "running"
+    if pod is not None and told is None and isinstance(answers.trainer, PilothouseError):
+        problem = problem or str(answers.trainer)
+    step = _count(series, "pilothouse_trainer_step")
+    return TrainerView(
+        job="" if job is None else name_of(job),
+        state=state,
+        run=told.run if told else "",
+        step=told.step if told else step,
+        total_steps=told.total_steps if told else 0,
+        weights=f"{told.epoch}.{told.version}" if told and told.epoch else "",
+        figures={name: series[key] for name, key in _FIGURES.items() if key in series},
+        checkpoint=told.checkpoint if told else "",
+        problem=problem,
+    )
+
+
+def _lease(lease: Object | None, now: datetime.datetime) -> LeaseView | None:
+    if lease is None:
+        return None
+    return LeaseView(
+        holder=str(at(lease, "spec", "holderIdentity") or ""),
+        transitions=int(at(lease, "spec", "leaseTransitions") or 0),
+        renewed_seconds_ago=seconds_since(at(lease, "spec", "renewTime"), now),
+    )

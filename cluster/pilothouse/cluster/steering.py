@@ -1,0 +1,142 @@
+"""Pauses, resumes and stops the trainer."""
+
+from dataclasses import dataclass
+
+from pilothouse.client.trainer import TrainerClient
+from pilothouse.cluster.api import Api
+from pilothouse.cluster.identity import calling
+from pilothouse.cluster.kinds import DEPLOYMENT, JOB, Kind, Object, at, name_of
+from pilothouse.cluster.objects import job_state
+from pilothouse.cluster.picture import current_job, trainer_pod
+from pilothouse.cluster.release import Release, pods_of
+from pilothouse.errors import NotFoundError, PilothouseError, PreconditionError, UnavailableError
+from pilothouse.tls import Tls
+
+COUNT_BEFORE = "pilothouse.io/parallelism"
+"""Annotation of what was stopped: how many pods it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What trains in a release."""
+
+    kind: Kind
+    """Job, or Deployment of a loop."""
+    name: str
+    wanted: int
+    """Pods that it is to have; 0 where it was stopped."""
+    count_before: int
+    """Pods that it had before it was stopped."""
+    is_over: bool
+    """A Job that has come to its end."""
+
+
+def training_of(api: Api, release: Release, job: str | None = None) -> Training:
+    """Returns what trains.
+
+    Args:
+        api: The cluster.
+        release: Where.
+        job: One of several Jobs; None for the one that runs, else the newest, else the loop.
+
+    Raises:
+        NotFoundError: Nothing does.
+    """
+    jobs = api.list(JOB, release.selector("trainer")).items
+    named = [each for each in jobs if name_of(each) == job]
+    if job is not None and not named:
+        raise NotFoundError(
+            f"no job '{job}' of a trainer in release {release.name}; there are: "
+            f"{', '.join(map(name_of, jobs)) or 'none'}"
+        )
+    if (found := current_job(named or jobs)) is not None:
+        return _training(JOB, found, "parallelism", is_over=job_state(found) in ("finished", "failed"))
+    for found in api.list(DEPLOYMENT, release.selector("trainer")).items:
+        return _training(DEPLOYMENT, found, "replicas", is_over=False)
+    raise NotFoundError(
+        f"release {release.name} has no trainer; give it a job with `pilothouse cluster submit`"
+    )
+
+
+def running_trainer(api: Api, release: Release, training: Training) -> Object:
+    """Returns the pod of a trainer that can be called.
+
+    Raises:
+        PreconditionError: It was stopped, or has come to its end.
+        UnavailableError: It has no pod that runs yet.
+    """
+    if training.is_over:
+        raise PreconditionError(f"job {training.name} is over; see `pilothouse cluster status`")
+    if not training.wanted:
+        raise PreconditionError(f"{training.name} is stopped; `pilothouse cluster resume` goes on with it")
+    pod = trainer_pod(pods_of(api, release, "trainer"))
+    if pod is None:
+        raise UnavailableError(
+            f"{training.name} has no pod that runs; `pilothouse cluster status` says why, or wait"
+        )
+    return pod
+
+
+def pause(api: Api, release: Release, training: Training, tls: Tls | None) -> str:
+    """Holds the trainer before its next step; its pod and its memory stay. Returns the pod's name."""
+    pod = running_trainer(api, release, training)
+    with calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls) as client:
+        client.pause()
+    return name_of(pod)
+
+
+def unpause(api: Api, release: Release, training: Training, tls: Tls | None) -> str:
+    """Lets a held trainer go on. Returns the pod's name."""
+    pod = running_trainer(api, release, training)
+    with calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls) as client:
+        client.resume()
+    return name_of(pod)
+
+
+def stop(api: Api, release: Release, training: Training, tls: Tls | PilothouseError | None) -> str:
+    """Takes the trainer's pods away until `start`: they finish their step and write a checkpoint.
+
+    The wish comes first, so that Kubernetes puts no other pod in the place of one that ends; then the
+    trainer is asked for its last checkpoint.
+
+    Returns:
+        The checkpoint's folder, relative to the run's; empty where the trainer did not say.
+    """
+    running_trainer_pod = trainer_pod(pods_of(api, release, "trainer"))
+    if training.is_over:
+        raise PreconditionError(f"job {training.name} is over; there is nothing to stop")
+    _set_count(api, training, 0)
+    if running_trainer_pod is None or isinstance(tls, PilothouseError):
+        return ""
+    try:
+        with calling(
+            TrainerClient, api, release, running_trainer_pod, "grpc", service="trainer", tls=tls
+        ) as client:
+            return client.stop()
+    except PilothouseError:
+        return ""  # its pod was told by Kubernetes already, and may be gone
+
+
+def start(api: Api, training: Training) -> None:
+    """Gives a stopped trainer its pods again; it goes on from its checkpoint."""
+    _set_count(api, training, training.count_before)
+
+
+def _set_count(api: Api, training: Training, count: int) -> None:
+    field = "parallelism" if training.kind is JOB else "replicas"
+
+    def edit(found: Object) -> None:
+        if at(found, "spec", field) == count:
+            return
+        if not count:
+            annotations = found["metadata"].setdefault("annotations", {})
+            annotations[COUNT_BEFORE] = str(at(found, "spec", field) or 1)
+        found["spec"][field] = count
+
+    api.change(training.kind, training.name, edit)
+
+
+def _training(kind: Kind, found: Object, field: str, *, is_over: bool) -> Training:
+    wanted = at(found, "spec", field)
+    before = at(found, "metadata", "annotations", COUNT_BEFORE)
+    return Training(kind, name_of(found), 1 if wanted is None else int(wanted), int(before or 1), is_over)
