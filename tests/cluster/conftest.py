@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.conftest import run as run
 from tests.cluster.control_plane import ControlPlane, tool, write_kubeconfig
 from tests.cluster.proxy import Proxy
 

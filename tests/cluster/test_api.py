@@ -3,6 +3,7 @@ import threading
 import pytest
 from tests.cluster.conftest import Account, names, settings
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.installed import pod_spec
 from tests.cluster.proxy import Proxy
 
 from pilothouse.cluster.api import Api
@@ -145,16 +146,14 @@ def test_the_rule_that_is_told_is_the_one_that_helps(account: Account) -> None:
         allowed.get(SECRET, "s")
 
 
-def test_a_quota_is_not_taken_for_a_missing_right(api: Api) -> None:
-    quota = Kind("ResourceQuota", "resourcequotas")
-    api.create(quota, {"metadata": {"name": "none"}, "spec": {"hard": {"count/secrets": "0"}}})
-    try:
-        api.create(SECRET, settings("one-too-many"))
-    except PermissionDeniedError as error:
-        assert "the cluster refuses to create secrets" in str(error)
-        assert "must allow" not in str(error)
-    else:
-        pytest.skip("no controller has computed the quota")
+def test_a_limit_is_not_taken_for_a_missing_right(api: Api) -> None:
+    limits = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
+    api.create(Kind("LimitRange", "limitranges"), {"metadata": {"name": "small"}, "spec": limits})
+    spec = pod_spec("policy")
+    spec["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
+    with pytest.raises(PermissionDeniedError, match=r"the cluster refuses to create pods.*memory") as caught:
+        api.create(POD, {"metadata": {"name": "large"}, "spec": spec})
+    assert "must allow" not in str(caught.value)
 
 
 def test_a_connection_that_breaks_between_two_requests_is_opened_again(
