@@ -65,7 +65,7 @@ def load(
         ConfigError: The file cannot be read, or a key is unknown (with a suggestion), missing or out of
             range.
     """
-    values = _values(section, file, overrides, environment)
+    values = section_values(section, file, overrides, environment)
     return parse(schema, values or {}, section=section)
 
 
@@ -78,7 +78,7 @@ def load_optional(
     environment: Mapping[str, str] | None = None,
 ) -> ConfigT | None:
     """As ``load``; None where neither file nor environment nor overrides mention the section."""
-    values = _values(section, file, overrides, environment)
+    values = section_values(section, file, overrides, environment)
     return None if values is None else parse(schema, values, section=section)
 
 
@@ -109,10 +109,14 @@ def read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
-def _values(
+def section_values(
     section: str, file: Path | None, overrides: Sequence[str], environment: Mapping[str, str] | None
 ) -> dict[str, Any] | None:
-    """Returns a section's values, not yet validated; None where nobody mentions it."""
+    """Returns a section's values, not yet validated; None where nobody mentions it.
+
+    Raises:
+        ConfigError: The file cannot be read, or an override names no key.
+    """
     found = _section(file, section) if file else None
     values = found or {}
     mentioned = found is not None
