@@ -46,6 +46,9 @@ JOB = Kind("Job", "jobs", "batch")
 AUTOSCALER = Kind("HorizontalPodAutoscaler", "horizontalpodautoscalers", "autoscaling")
 """In the one version that every cluster since 1.20 has."""
 LEASE = Kind("Lease", "leases", "coordination.k8s.io")
+ENDPOINTS = Kind("Endpoints", "endpoints")
+ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", "discovery.k8s.io")
+"""From 1.21 on."""
 ROLE = Kind("Role", "roles", "rbac.authorization.k8s.io")
 ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
 NETWORK_POLICY = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")

@@ -9,55 +9,53 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from kubernetes import client
-from kubernetes.client import ApiException
-from urllib3.exceptions import HTTPError
 
-from pilothouse.cluster.access import REQUEST_SECONDS, plain
-from pilothouse.errors import FencedError, PermissionDeniedError, PilothouseError, UnavailableError
+from pilothouse.cluster.api import Api
+from pilothouse.cluster.kinds import LEASE, Object, at
+from pilothouse.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    FencedError,
+    NotFoundError,
+    PilothouseError,
+    UnavailableError,
+)
 
 EPOCH = "pilothouse.io/epoch"
 """Annotation with the highest epoch taken."""
 
 _RETRY_SECONDS = 1.0
-_NONE: Mapping[str, str] = {}
 
 _log = structlog.get_logger(__name__)
-
-
-class _ConflictError(Exception):
-    """Somebody has changed the Lease since it was read, or made it."""
 
 
 class Lease:
     """Held by one process; renewed by a thread until it is released."""
 
-    def __init__(self, name: str, namespace: str, *, duration_seconds: float, api: client.ApiClient) -> None:
+    def __init__(self, name: str, *, duration_seconds: float, api: Api) -> None:
         """Names the Lease; nothing is asked for yet.
 
         Args:
             name: Of the Lease, made if missing.
-            namespace: Its namespace.
             duration_seconds: Who does not renew it for so long has lost it.
-            api: Way to the cluster.
+            api: The cluster, and the Lease's namespace.
         """
-        self._name, self._namespace, self._duration = name, namespace, duration_seconds
-        self._leases: Any = client.CoordinationV1Api(api)  # it takes plain JSON, too
+        self._name, self._duration, self._api = name, duration_seconds, api
         self._host = socket.gethostname()
         self.holder = f"{self._host}_{secrets.token_hex(4)}"
         """Names this process."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._lease: dict[str, Any] = {}
+        self._lease: Object = {}
         self._renewed = 0.0
         self._taken_by = ""
-        self._seen: tuple[str, float] = ("", 0.0)  # the other holder's renewal, and when it was first seen
+        self._seen: tuple[str, float] = ("", 0.0)  # another holder's renewal, and when it was first seen
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -72,19 +70,19 @@ class Lease:
     def epoch(self) -> int:
         """Highest epoch that any holder took."""
         with self._lock:
-            return int((self._lease.get("metadata", {}).get("annotations") or {}).get(EPOCH, 0))
+            return int(at(self._lease, "metadata", "annotations", EPOCH) or 0)
 
     def acquire(self, given_up: Callable[[], bool] = lambda: False) -> bool:
         """Waits until no other process holds the Lease, takes it and keeps it.
 
         Args:
-            given_up: Asked about once a second whether to wait any longer.
+            given_up: Asked about once a second whether to wait no longer.
 
         Returns:
             Whether it is held now; False only if the wait was given up.
 
         Raises:
-            PermissionDeniedError: The service account may not have it.
+            PermissionDeniedError: This account may not have it.
         """
         told = ""
         while not given_up():
@@ -111,7 +109,7 @@ class Lease:
             UnavailableError: The API does not answer.
         """
         with self._lock:
-            self._write(annotations={EPOCH: str(epoch)})
+            self._renew(epoch=epoch)
 
     def confirm(self) -> None:
         """Makes sure that the Lease is held now.
@@ -148,7 +146,7 @@ class Lease:
             return
         try:
             with self._lock:
-                self._write(holder="")
+                self._renew(holder="")
         except PilothouseError as error:  # it expires by itself
             _log.warning("lease was not released", lease=self._name, problem=str(error))
 
@@ -157,7 +155,7 @@ class Lease:
         while not self._stopped.wait(self._duration / 3) and not self._taken_by:
             try:
                 with self._lock:
-                    self._write()
+                    self._renew()
             except FencedError as error:
                 _log.error("lease lost", lease=self._name, problem=str(error))
             except PilothouseError as error:
@@ -165,117 +163,72 @@ class Lease:
 
     def _try_to_take(self) -> str | None:
         """Takes the Lease if nobody holds it; returns who does."""
-        found = self._read()
-        if found is None:
-            take = self._create
-        else:
-            spec = found["spec"]
-            holder: str = spec.get("holderIdentity") or ""
-            if holder and not self._was_ours(holder) and not self._has_expired(spec):
-                return holder
-            spec |= self._taken(int(spec.get("leaseTransitions") or 0) + 1)
-            self._lease, take = found, self._replace
         try:
-            self._lease = self._call(take)
-        except _ConflictError:
+            found = self._api.get(LEASE, self._name)
+        except NotFoundError:
+            found = None
+        try:
+            if found is None:
+                body = {"metadata": {"name": self._name}, "spec": self._taken(1)}
+                self._lease = self._api.create(LEASE, body)
+            else:
+                spec = found["spec"]
+                holder = str(spec.get("holderIdentity") or "")
+                if holder and not self._was_ours(holder) and not self._has_expired(spec):
+                    return holder
+                spec |= self._taken(int(spec.get("leaseTransitions") or 0) + 1)
+                self._lease = self._api.replace(LEASE, self._name, found)
+        except (AlreadyExistsError, ConflictError):
             return "another process, just now"
         self._renewed = time.monotonic()
         return None
 
     def _taken(self, transitions: int) -> dict[str, Any]:
-        now = _now()
-        return {
-            "holderIdentity": self.holder,
-            "leaseDurationSeconds": max(1, round(self._duration)),
-            "acquireTime": now,
-            "renewTime": now,
-            "leaseTransitions": transitions,
-        }
+        return self._held(self.holder) | {"acquireTime": _now(), "leaseTransitions": transitions}
+
+    def _held(self, holder: str) -> dict[str, Any]:
+        seconds = max(1, round(self._duration))
+        return {"holderIdentity": holder, "leaseDurationSeconds": seconds, "renewTime": _now()}
 
     def _was_ours(self, holder: str) -> bool:
         """Returns whether the holder was an earlier container of this very pod, which has ended."""
         in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
         return in_pod and holder.rpartition("_")[0] == self._host
 
-    def _has_expired(self, spec: dict[str, Any]) -> bool:
+    def _has_expired(self, spec: Object) -> bool:
         """Returns whether the holder has not renewed for its duration, by this machine's clock alone."""
         renewal = f"{spec.get('holderIdentity')} {spec.get('renewTime')}"
         if renewal != self._seen[0]:
             self._seen = (renewal, time.monotonic())
         return time.monotonic() - self._seen[1] > float(spec.get("leaseDurationSeconds") or 0)
 
-    def _write(self, *, annotations: Mapping[str, str] = _NONE, holder: str | None = None) -> None:
-        """Renews the Lease, with other annotations or another holder where given.
+    def _renew(self, *, holder: str | None = None, epoch: int | None = None) -> None:
+        """Renews the Lease; for another holder, or with another epoch, where given.
 
         Raises:
             FencedError: Another process holds it.
         """
-        while True:
-            self._lease["spec"] |= {
-                "holderIdentity": self.holder if holder is None else holder,
-                "leaseDurationSeconds": max(1, round(self._duration)),
-                "renewTime": _now(),
-            }
-            metadata = self._lease["metadata"]
-            metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
-            try:
-                self._lease = self._call(self._replace)
-            except _ConflictError:
-                found = self._read() or {"spec": {}}
-                if (other := found["spec"].get("holderIdentity")) != self.holder:
-                    self._taken_by = other or "nobody"
-                    raise self._fenced() from None
-                self._lease = found  # somebody else has written to it, a label perhaps
-            else:
-                self._renewed = time.monotonic()
-                return
 
-    def _read(self) -> dict[str, Any] | None:
+        def edit(found: Object) -> None:
+            other = str(found["spec"].get("holderIdentity") or "")
+            if other != self.holder:
+                self._taken_by = other or "nobody"
+                raise self._fenced()
+            found["spec"] |= self._held(self.holder if holder is None else holder)
+            if epoch is not None:
+                noted = {EPOCH: str(epoch)}
+                found["metadata"]["annotations"] = (at(found, "metadata", "annotations") or {}) | noted
+
         try:
-            return self._call(
-                lambda: self._leases.read_namespaced_lease(
-                    self._name, self._namespace, _request_timeout=REQUEST_SECONDS
-                )
-            )
-        except LookupError:
-            return None
-
-    def _create(self) -> Any:
-        body = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": self._name},
-            "spec": self._taken(1),
-        }
-        return self._leases.create_namespaced_lease(self._namespace, body, _request_timeout=REQUEST_SECONDS)
-
-    def _replace(self) -> Any:
-        return self._leases.replace_namespaced_lease(
-            self._name, self._namespace, self._lease, _request_timeout=REQUEST_SECONDS
-        )
-
-    def _call(self, call: Callable[[], Any]) -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = plain(self._leases.api_client, call())
-        except ApiException as error:
-            if error.status == 404:
-                raise LookupError(self._name) from None
-            if error.status == 409:
-                raise _ConflictError from None
-            if error.status in (401, 403):
-                raise PermissionDeniedError(
-                    f"the service account may not get, create and update leases in {self._namespace}; bind "
-                    "a Role that allows it"
-                ) from None
-            raise UnavailableError(f"the Kubernetes API answers {error.status} {error.reason}") from None
-        except (HTTPError, OSError) as error:
-            raise UnavailableError(f"the Kubernetes API cannot be reached: {error}") from None
-        return answer
+            self._lease = self._api.change(LEASE, self._name, edit)
+        except NotFoundError:
+            self._taken_by = "nobody, it was deleted"
+            raise self._fenced() from None
+        self._renewed = time.monotonic()
 
     def _fenced(self) -> FencedError:
         return FencedError(
-            f"Lease {self._name} is held by {self._taken_by or 'another process'}: another trainer has taken "
-            "over; this one ends"
+            f"Lease {self._name} is held by {self._taken_by}: another trainer has taken over; this one ends"
         )
 
 

@@ -1,7 +1,7 @@
 """Being the only trainer of a cluster."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Protocol
 
 from pilothouse.errors import ConfigError
@@ -64,13 +64,10 @@ def held_lease(config: LeaseConfig | None, given_up: Callable[[], bool]) -> Iter
         yield NoLease()
         return
     with needs_kubernetes("ppo.lease"):
-        from pilothouse.cluster.access import connect
+        from pilothouse.cluster.connect import connect
         from pilothouse.cluster.lease import Lease
-    with ExitStack() as stack:
-        api = stack.enter_context(connect())
-        lease = stack.enter_context(
-            Lease(config.name, config.namespace, duration_seconds=config.duration_seconds, api=api)
-        )
+    api = connect(namespace=config.namespace)
+    with Lease(config.name, duration_seconds=config.duration_seconds, api=api) as lease:
         yield lease if lease.acquire(given_up) else None
 
 
