@@ -1,4 +1,4 @@
-# Sourced by build, check and local-base: which program builds and runs images, and how.
+# Sourced by build, sbom and local-base: which program builds and runs images, and how.
 
 # Sets `builder` to buildah, podman or docker: the one asked for, else the first that is installed.
 choose_builder() {
