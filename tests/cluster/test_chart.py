@@ -70,7 +70,7 @@ def test_it_takes_every_object_of_every_value_set(render: Renderer, kubectl: Kub
     asked: set[str] = set()
     too_old = INDEXED_JOBS if tuple(map(int, version.split(".")[:2])) < (1, 22) else set()
     for values in sorted(set(VALUES) - too_old):
-        objects = [json.dumps(found) for found in render(values, version=version).objects]
+        objects = [json.dumps(found, ensure_ascii=False) for found in render(values, version=version).objects]
         new = [found for found in objects if found not in asked]
         asked.update(new)
         if new:
