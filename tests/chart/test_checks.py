@@ -33,5 +33,14 @@ def test_fetching_needs_an_image(render: Renderer) -> None:
         render({"models": {"fetch": {"enabled": True}}})
 
 
+def test_names_of_services_begin_with_a_letter(render: Renderer) -> None:
+    with pytest.raises(
+        RefusedError, match=r"would be called 7days-pilothouse-...: names of Services begin with"
+    ):
+        render(release="7days")
+    with pytest.raises(RefusedError, match="fullnameOverride"):
+        render({"fullnameOverride": "Big"})
+
+
 def test_it_renders_nothing(render: Renderer) -> None:
     assert all(found is not None for found in render().objects)

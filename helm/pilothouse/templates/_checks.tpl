@@ -15,8 +15,11 @@ all of them are told at once.
 {{- end -}}
 {{- end -}}
 
-{{/* What holds for every component: seconds to end in, who counts replicas. */}}
+{{/* What holds for every component: its name, seconds to end in, who counts replicas. */}}
 {{- define "pilothouse.check.components" -}}
+{{- if not (regexMatch "^[a-z]" (include "pilothouse.fullname" .)) }}
+the release's objects would be called {{ include "pilothouse.fullname" . }}-...: names of Services begin with a letter; choose another release name, or set fullnameOverride
+{{- end -}}
 {{- range $name := include "pilothouse.enabled" . | fromJsonArray -}}
 {{- $c := include "pilothouse.component" (dict "root" $ "name" $name) | fromJson -}}
 {{- $needed := add (int $c.preStopSeconds) (ceil $c.server.drain_seconds | int) -}}
