@@ -28,10 +28,11 @@ RUN --mount=type=bind,source=wheels,target=/wheels \
 # ---- Pilothouse itself: a layer of its own, so that a change of code builds and pulls a few megabytes -----------
 FROM dependencies AS project
 ARG SERVICE
-RUN --mount=type=bind,source=project,target=/project \
-    set -eu; \
+# Copied, not mounted: a builder that keeps layers does not look at what is mounted, and would keep old code.
+COPY project /build/project/
+RUN set -eu; \
     /build/tools/bin/pip --quiet --disable-pip-version-check --no-cache-dir --python /opt/pilothouse/bin/python \
-      install --no-index --find-links /project --no-deps --no-compile --root /staged --prefix /opt/pilothouse pilothouse; \
+      install --no-index --find-links /build/project --no-deps --no-compile --root /staged --prefix /opt/pilothouse pilothouse; \
     /opt/pilothouse/bin/python -m compileall -q --invalidation-mode unchecked-hash \
       -s /staged /staged/opt/pilothouse/lib; \
     printf '#!/bin/sh\nexec python -m pilothouse.%s "$@"\n' "${SERVICE:?SERVICE is policy, reference, reward or feedback}" \
