@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-hosts test-images test-long e2e-kubernetes check format protos images bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-hosts test-images test-long chart-schema e2e-kubernetes check format protos images bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ test-triton: install .venvs/triton/.installed ## Runs the tests against a real T
 
 test-hosts: install ## Runs the tests over two hosts, made of network namespaces (root, iproute2): links that die.
 	$(BIN)/pytest -m hosts -rP
+
+chart-schema: install ## Writes the chart's values schema anew from the configuration classes.
+	$(BIN)/python helm/schema.py
 
 e2e-kubernetes: install ## The whole system on the cluster of KUBECONFIG: install, train, scale, kill, upgrade, uninstall (see deploy/e2e/kubernetes.py).
 	$(BIN)/python deploy/e2e/kubernetes.py $(E2E_ARGS)
