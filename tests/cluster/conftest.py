@@ -68,7 +68,7 @@ def own_api(own_control_plane: ControlPlane) -> Iterator[Api]:
 
 @pytest.fixture
 def nodes(api: Api) -> None:
-    """Skips where nothing runs pods."""
+    """Skips where nothing runs pods; returns when the namespace can have some."""
     ready = any(
         each["type"] == "Ready" and each["status"] == "True"
         for node in api.list(NODE).items
@@ -76,6 +76,7 @@ def nodes(api: Api) -> None:
     )
     if not ready:
         pytest.skip("needs a cluster with a Ready node; set KUBECONFIG")
+    until(lambda: "default" in names(api.list(ACCOUNT).items), "a controller has made the default account")
 
 
 def _in_namespace(kubeconfig: Path) -> Iterator[Api]:

@@ -15,7 +15,7 @@ from pilothouse.cluster.kinds import (
 )
 
 IMAGE = "localhost/pause:1"
-"""Has a shell."""
+"""Has a busybox."""
 CONFIG = """
 [policy]
 model = "tiny"
@@ -73,12 +73,13 @@ def pod_spec(component: str, *command: str) -> dict[str, Any]:
     return {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
         "containers": [
             {
                 "name": component,
                 "image": IMAGE,
                 "imagePullPolicy": "IfNotPresent",
-                "command": list(command or ("sleep", "3600")),
+                "command": list(command or ("busybox", "sleep", "3600")),
                 "ports": ports,
             }
         ],

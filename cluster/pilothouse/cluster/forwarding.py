@@ -119,16 +119,18 @@ class _Forward:
                 return
             with self._lock:
                 self._open |= {near, far.sock}
+            told: list[PilothouseError] = []
             try:
                 if not self._closed:
-                    self._pump(near, far)
+                    self._pump(near, far, told)
             except (OSError, WebSocketException) as error:
-                if not self._closed:
-                    self.problem = from_transport(error, self._api.server)
+                told.append(from_transport(error, self._api.server))
             finally:
                 with self._lock:
                     self._open -= {near, far.sock}
                 far.shutdown()
+            if told and not self._closed:
+                self.problem = told[0]
 
     def _connect(self) -> Any:
         server = self._api.server.replace("http", "ws", 1)
@@ -145,8 +147,8 @@ class _Forward:
         except (OSError, WebSocketException, ApiException) as error:
             raise from_transport(error, self._api.server) from error
 
-    def _pump(self, near: socket.socket, far: Any) -> None:
-        """Passes bytes both ways until one side has ended."""
+    def _pump(self, near: socket.socket, far: Any, told: list[PilothouseError]) -> None:
+        """Passes bytes both ways until one side has ended; adds what the kubelet says is wrong."""
         with selectors.DefaultSelector() as selector:
             selector.register(near, selectors.EVENT_READ)
             selector.register(far.sock, selectors.EVENT_READ)
@@ -164,22 +166,20 @@ class _Forward:
                     code, frame = far.recv_data_frame(control_frame=True)
                     if code == ABNF.OPCODE_CLOSE:
                         return
-                    if code == ABNF.OPCODE_BINARY and frame.data:
-                        self._take(near, frame.data, begun)
+                    if code != ABNF.OPCODE_BINARY or not frame.data:
+                        continue
+                    channel, data = frame.data[0], frame.data[1:]
+                    if channel not in begun and len(data) == _PORT_FRAME_BYTES:
+                        begun.add(channel)
+                    elif channel == _DATA:
+                        near.sendall(data)
+                    elif channel == _ERROR:
+                        told.append(self._refused(data))
+                        return
 
-    def _take(self, near: socket.socket, frame: bytes, begun: set[int]) -> None:
-        channel, data = frame[0], frame[1:]
-        if channel not in begun and len(data) == _PORT_FRAME_BYTES:
-            begun.add(channel)
-        elif channel == _DATA:
-            near.sendall(data)
-        elif channel == _ERROR and data:
-            text = " ".join(data.decode("utf-8", "replace").split())
-            self.problem = UnavailableError(
-                f"pod {self._pod} does not answer on port {self._port}: {text}; see its logs"
-            )
-            with suppress(OSError):
-                near.shutdown(socket.SHUT_RDWR)
+    def _refused(self, data: bytes) -> PilothouseError:
+        text = " ".join(data.decode("utf-8", "replace").split())
+        return UnavailableError(f"pod {self._pod} does not answer on port {self._port}: {text}; see its logs")
 
 
 def _pending(sock: Any) -> bool:

@@ -1,0 +1,170 @@
+import threading
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.cluster.conftest import Account
+from tests.cluster.installed import add_job, add_pod, add_workload, install, set_job
+
+from pilothouse.cli.exits import Exit
+from pilothouse.cluster.api import Api
+from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, STATEFUL_SET, at
+from pilothouse.cluster.steering import COUNT_BEFORE
+
+
+@pytest.fixture
+def here(api: Api, kubeconfig: Path) -> list[object]:
+    """The options that name the cluster and the namespace, in which a release is."""
+    install(api)
+    return ["--kubeconfig", kubeconfig, "--namespace", api.namespace]
+
+
+def test_a_stopped_job_gets_no_pods_until_it_is_resumed(run: Run, api: Api, here: list[object]) -> None:
+    add_job(api, "j", parallelism=2)
+    set_job(api, "j", active=1)
+    ran = run("cluster", "stop", *here)
+    assert ran.status == Exit.OK, ran.err
+    assert "j is stopped" in ran.out
+    found = api.get(JOB, "j")
+    assert found["spec"]["parallelism"] == 0
+    assert found["metadata"]["annotations"][COUNT_BEFORE] == "2"
+    assert run("cluster", "stop", *here).status == Exit.OK  # stopping twice is no error
+    ran = run("cluster", "resume", *here)
+    assert ran.status == Exit.OK, ran.err
+    assert "goes on from its checkpoint" in ran.out
+    assert api.get(JOB, "j")["spec"]["parallelism"] == 2
+
+
+def test_a_stopped_loop_has_no_pod_until_it_is_resumed(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "trainer")
+    assert run("cluster", "stop", *here).status == Exit.OK
+    assert api.get(DEPLOYMENT, "demo-trainer")["spec"]["replicas"] == 0
+    assert run("cluster", "resume", *here).status == Exit.OK
+    assert api.get(DEPLOYMENT, "demo-trainer")["spec"]["replicas"] == 1
+
+
+def test_a_stop_meets_a_controllers_changes_with_the_fresh_object(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    """Somebody changes the Job all the time while it is stopped."""
+    add_job(api, "j")
+    done = threading.Event()
+
+    def busy() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            api.patch(JOB, "j", {"metadata": {"annotations": {"busy": str(number)}}})
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(3):
+            assert run("cluster", "stop", *here).status == Exit.OK
+            assert run("cluster", "resume", *here).status == Exit.OK
+    finally:
+        done.set()
+        thread.join()
+    assert api.get(JOB, "j")["spec"]["parallelism"] == 1
+
+
+def test_what_cannot_be_paused_is_told_with_what_to_do(run: Run, api: Api, here: list[object]) -> None:
+    ran = run("cluster", "pause", *here)
+    assert ran.status == Exit.FAILED
+    assert "has no trainer; give it a job with `pilothouse cluster submit`" in ran.err
+    add_job(api, "j")
+    ran = run("cluster", "pause", *here)
+    assert ran.status == Exit.UNAVAILABLE
+    assert "j has no pod that runs" in ran.err
+    run("cluster", "stop", *here)
+    assert "j is stopped; `pilothouse cluster resume` goes on" in run("cluster", "pause", *here).err
+    run("cluster", "resume", *here)
+    set_job(api, "j", condition="Complete")
+    for command in ("pause", "resume", "stop"):
+        ran = run("cluster", command, *here)
+        assert ran.status == Exit.FAILED
+        assert "job j is over" in ran.err
+    assert "there are: j" in run("cluster", "stop", *here, "--job", "other").err
+
+
+def test_a_component_is_scaled_through_its_scale(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "policy", 1)
+    ran = run("cluster", "scale", "policy", 3, *here)
+    assert ran.status == Exit.OK, ran.err
+    assert "demo-policy: 1 -> 3" in ran.out
+    assert api.get(DEPLOYMENT, "demo-policy")["spec"]["replicas"] == 3
+    ran = run("cluster", "scale", "reward", 1, *here)
+    assert ran.status == Exit.FAILED
+    assert "no component 'reward' that can be scaled" in ran.err
+
+
+def test_scaling_meets_somebody_elses_changes_with_the_fresh_object(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    add_workload(api, "policy")
+    done = threading.Event()
+
+    def busy() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            api.patch(DEPLOYMENT, "demo-policy", {"metadata": {"annotations": {"busy": str(number)}}})
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for count in (3, 2, 4):
+            assert run("cluster", "scale", "policy", count, *here).status == Exit.OK
+    finally:
+        done.set()
+        thread.join()
+    assert api.get(DEPLOYMENT, "demo-policy")["spec"]["replicas"] == 4
+
+
+def test_what_an_autoscaler_owns_is_left_to_it(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "policy")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "demo-policy"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 5}
+    api.create(AUTOSCALER, {"metadata": {"name": "demo-policy"}, "spec": spec})
+    ran = run("cluster", "scale", "policy", 3, *here)
+    assert ran.status == Exit.FAILED
+    assert "autoscaler demo-policy decides how many pods policy has, 2 to 5" in ran.err
+    assert api.get(DEPLOYMENT, "demo-policy")["spec"]["replicas"] == 1
+
+
+def test_feedback_on_sqlite_has_one_pod_or_none(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "feedback", kind=STATEFUL_SET)
+    ran = run("cluster", "scale", "feedback", 2, *here)
+    assert ran.status == Exit.USAGE
+    assert "feedback.postgresql.enabled=true" in ran.err
+    assert run("cluster", "scale", "feedback", 0, *here).status == Exit.OK
+    assert at(api.get(STATEFUL_SET, "demo-feedback"), "spec", "replicas") == 0
+
+
+def test_a_trainer_is_not_scaled(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "trainer")
+    ran = run("cluster", "scale", "trainer", 2, *here)
+    assert ran.status == Exit.USAGE
+    assert "trainer.ranks" in ran.err
+
+
+def test_rights_that_scaling_lacks_are_told(run: Run, api: Api, here: list[object], account: Account) -> None:
+    add_workload(api, "policy")
+    mine = account(
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": ["list"]},
+        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get"]},
+    )
+    ran = run("cluster", "scale", "policy", 2, "--kubeconfig", mine)
+    assert ran.status == Exit.FAILED
+    assert 'apiGroups: ["apps"], resources: ["deployments/scale"], verbs: [update]' in ran.err
+
+
+def test_rollback_without_pods_that_run_changes_nothing(run: Run, api: Api, here: list[object]) -> None:
+    assert "has no policy pods" in run("cluster", "rollback", *here).err
+    add_pod(api, "policy", "p", ready=True)
+    add_pod(api, "policy", "q")
+    ran = run("cluster", "rollback", *here)
+    assert ran.status == Exit.UNAVAILABLE
+    assert "not running: q; nothing was changed" in ran.err
