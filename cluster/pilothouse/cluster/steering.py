@@ -123,17 +123,18 @@ def start(api: Api, training: Training) -> None:
 
 
 def _set_count(api: Api, training: Training, count: int) -> None:
-    field = "parallelism" if training.kind is JOB else "replicas"
+    def edit_loop(found: Object) -> None:
+        found["spec"]["replicas"] = count
 
-    def edit(found: Object) -> None:
-        if at(found, "spec", field) == count:
-            return
-        if not count:
-            annotations = found["metadata"].setdefault("annotations", {})
-            annotations[COUNT_BEFORE] = str(at(found, "spec", field) or 1)
-        found["spec"][field] = count
+    def edit_job(found: Object) -> None:
+        if not count and (before := at(found, "spec", "parallelism")):
+            found["metadata"].setdefault("annotations", {})[COUNT_BEFORE] = str(before)
+        found["spec"]["parallelism"] = count
 
-    api.change(training.kind, training.name, edit)
+    if training.kind is JOB:
+        api.change(JOB, training.name, edit_job)
+    else:
+        api.change(DEPLOYMENT, training.name, edit_loop, "scale")
 
 
 def _training(kind: Kind, found: Object, field: str, *, is_over: bool) -> Training:
