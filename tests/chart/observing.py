@@ -28,6 +28,8 @@ class Expression:
 
     place: str
     text: str
+    labels: frozenset[str] = frozenset()
+    """Labels by which its results are told apart where they are shown."""
 
 
 def promtool(require: Require) -> Callable[..., str]:
@@ -80,7 +82,8 @@ def shown(*, rate_interval: str = "5m") -> Iterator[Expression]:
         for panel in panels(board):
             for target in panel["targets"]:
                 text = here(target["expr"].replace("$__rate_interval", rate_interval))
-                yield Expression(f"{board}: {panel['title']} {target['refId']}", text)
+                labels = frozenset(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+                yield Expression(f"{board}: {panel['title']} {target['refId']}", text, labels)
 
 
 def judged() -> Iterator[Expression]:

@@ -157,9 +157,12 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def has(self, expression: Expression) -> bool:
-        """Whether an expression has a result now that is a number."""
+        """Whether an expression has a result now that is a number, with all labels that are shown with it."""
         found = self.ask("api/v1/query", query=expression.text)["result"]
-        return any(not math.isnan(float(series["value"][1])) for series in found)
+        return any(
+            not math.isnan(float(series["value"][1])) and expression.labels <= set(series["metric"])
+            for series in found
+        )
 
 
 @contextmanager
