@@ -1,21 +1,12 @@
 """Rules and dashboards read what the processes really show: all of them run, and Prometheus scrapes them."""
 
-import json
-import math
-import signal
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.test_metrics import SETTINGS, trainer_config, use
 from tests.integration.trainer.conftest import Trainer
@@ -23,8 +14,9 @@ from tests.integration.trainer.conftest import Trainer
 from pilothouse.client import FeedbackAnswer, FeedbackClient, FeedbackTask, QueueSettings, Ranking
 from pilothouse.local import LocalStack
 
-from .observing import Expression, judged, metric_names, rule_file, rules, shown
-from .rendering import FULL_NAME, NAMESPACE, RELEASE, Require, program
+from .observing import judged, metric_names, rules, shown
+from .prometheus import INTERVAL_SECONDS, discovered, running
+from .rendering import FULL_NAME, RELEASE, Renderer, Require, program
 
 FOREIGN = {
     "Prometheus": {"up"},
@@ -56,7 +48,6 @@ NOTHING_TO_SHOW = {
     "training: Held-out accuracy A",
 }
 """Panels of what does not happen in these tests."""
-INTERVAL_SECONDS = 1
 
 
 class System:
@@ -145,85 +136,6 @@ def test_names_are_ours_and_records_say_their_level() -> None:
         assert operation
 
 
-class Prometheus:
-    """A real one, that scrapes a system and evaluates all rules every second."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        """Returns the data of an API's answer."""
-        with urlopen(f"http://{self._address}/{path}?{urlencode(parameters)}") as answer:
-            return json.load(answer)["data"]
-
-    def has(self, expression: Expression) -> bool:
-        """Whether an expression has a result now that is a number, with all labels that are shown with it."""
-        found = self.ask("api/v1/query", query=expression.text)["result"]
-        return any(
-            not math.isnan(float(series["value"][1])) and expression.labels <= set(series["metric"])
-            for series in found
-        )
-
-
-@contextmanager
-def scraping(system: System, folder: Path, require: Require) -> Iterator[Prometheus]:
-    """Runs Prometheus until the end of the block, with the labels that the chart's PodMonitor puts on."""
-    path = program("prometheus", require)
-    targets = [
-        {
-            "targets": [address],
-            "labels": {
-                "namespace": NAMESPACE,
-                "release": RELEASE,
-                "component": name,
-                "pod": f"{FULL_NAME}-{name}-a",
-            },
-        }
-        for name, address in system.pages.items()
-    ]
-    config = {
-        "global": {
-            "scrape_interval": f"{INTERVAL_SECONDS}s",
-            "scrape_timeout": f"{INTERVAL_SECONDS}s",
-            "evaluation_interval": f"{INTERVAL_SECONDS}s",
-        },
-        "rule_files": [str(rule_file(folder / "rules.yaml"))],
-        "scrape_configs": [{"job_name": "rl/run", "static_configs": targets}],
-    }
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    log = folder / "log"
-    words = [
-        path,
-        f"--config.file={folder / 'prometheus.yaml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        "--web.listen-address=127.0.0.1:0",
-    ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=output, cwd=folder)
-    try:
-        yield Prometheus(listening(log, process))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def listening(log: Path, process: "subprocess.Popen[bytes]") -> str:
-    """Waits until Prometheus is ready and returns its address, which it writes into its log."""
-    deadline = monotonic() + 60
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert monotonic() < deadline, log.read_text()
-        for line in log.read_text().splitlines():
-            if 'msg="Listening on"' in line:
-                address = line.split("address=")[1].split()[0]
-                try:
-                    urlopen(f"http://{address}/-/ready").close()
-                except URLError:
-                    break
-                return address
-        sleep(0.1)
-
-
 def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
     """Returns when the condition holds, or then: who asks looks again."""
     deadline = monotonic() + seconds
@@ -232,11 +144,24 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None
 
 
 def test_a_real_prometheus_has_an_answer_for_every_panel_and_rule(
-    system: System, tmp_path: Path, require: Require
+    system: System, tmp_path: Path, render: Renderer, require: Require
 ) -> None:
-    with ExitStack() as stack:
-        feedback = stack.enter_context(FeedbackClient(system.targets["feedback"]))
-        prometheus = stack.enter_context(scraping(system, tmp_path, require))
+    chart = render({"observability": {"podMonitor": {"enabled": True}}})
+    pods = {name: chart.workload(name)["spec"]["template"]["metadata"] for name in system.pages}
+    nowhere = "127.0.0.1:1"
+    targets = [
+        *(discovered(f"{FULL_NAME}-{name}-a", address, pods[name]) for name, address in system.pages.items()),
+        discovered("ended", nowhere, pods["trainer"], phase="Failed"),
+        discovered("second-rank", nowhere, pods["trainer"], rank="1"),
+    ]
+    with (
+        FeedbackClient(system.targets["feedback"]) as feedback,
+        running(program("prometheus", require), tmp_path, targets, chart.one("PodMonitor")) as prometheus,
+    ):
+        wait_until(lambda: prometheus.ask("targets")["activeTargets"])
+        scraped = prometheus.ask("targets")["activeTargets"]
+        assert sorted(target["labels"]["component"] for target in scraped) == sorted(system.pages)
+        assert {target["labels"]["release"] for target in scraped} == {RELEASE}
         sleep(3 * INTERVAL_SECONDS)  # a counter increases only from what was scraped before
         panels = {one.place: one for one in shown(rate_interval="1m") if one.place not in NOTHING_TO_SHOW}
 
@@ -251,11 +176,11 @@ def test_a_real_prometheus_has_an_answer_for_every_panel_and_rule(
             [idle] = [one for one in shown() if one.place == place]
             assert not prometheus.has(idle), f"{place} has something to show"
 
-        evaluated = [rule for group in prometheus.ask("api/v1/rules")["groups"] for rule in group["rules"]]
+        evaluated = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
         assert {rule["name"] for rule in evaluated} == set(rules("alert") | rules("record"))
         assert {rule["name"]: rule.get("lastError", "") for rule in evaluated if rule["health"] != "ok"} == {}
         # `use` pushes with an old epoch.
-        pending = {alert["labels"]["alertname"]: alert for alert in prometheus.ask("api/v1/alerts")["alerts"]}
+        pending = {alert["labels"]["alertname"]: alert for alert in prometheus.ask("alerts")["alerts"]}
         assert pending["PilothousePushRejected"]["labels"]["reason"] == "FENCED"
         assert pending["PilothousePushRejected"]["state"] == "firing"
         assert "FENCED" in pending["PilothousePushRejected"]["annotations"]["summary"]
