@@ -25,6 +25,8 @@ def test_the_lease_is_the_one_in_the_configuration(render: Renderer) -> None:
         rule["resourceNames"] for rule in rendered.one("Role", "trainer")["rules"] if "resourceNames" in rule
     ]
     assert names == [["mine"]]
+    rendered = render({"config": {"ppo": {"lease": "none"}}})
+    assert "leases" not in str(rendered.one("Role", "trainer")["rules"])
 
 
 def test_nobody_but_the_trainer_has_rights(render: Renderer) -> None:
