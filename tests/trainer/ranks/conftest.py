@@ -13,16 +13,16 @@ ROOT = Path(__file__).parents[3]
 
 
 class Ranks:
-    """Processes that run one function of ``worker.py``, each as one rank."""
+    """Processes that run a program of this folder, each as one rank."""
 
-    def __init__(self, work: str, size: int, **options: str) -> None:
+    def __init__(self, program: str, size: int, **options: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         shared |= {"OMP_NUM_THREADS": "1"}
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.trainer.ranks.worker", work],
+                [sys.executable, "-m", *f"tests.trainer.ranks.{program}".split()],
                 cwd=ROOT,
                 env=os.environ | shared | {"RANK": str(rank)} | options,
                 stdout=subprocess.PIPE,
@@ -55,11 +55,11 @@ class Ranks:
 
 @pytest.fixture
 def run_ranks() -> Iterator[Callable[..., Ranks]]:
-    """``run_ranks(function of worker.py, size, **environment)``."""
+    """``run_ranks(program and arguments, size, **environment)``."""
     begun: list[Ranks] = []
 
-    def start(work: str, size: int, **options: str) -> Ranks:
-        begun.append(Ranks(work, size, **options))
+    def start(program: str, size: int, **options: str) -> Ranks:
+        begun.append(Ranks(program, size, **options))
         return begun[-1]
 
     yield start

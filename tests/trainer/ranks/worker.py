@@ -1,7 +1,6 @@
 """What the processes of these tests do: one function per kind of work, which runs on every rank."""
 
 import os
-import signal
 import sys
 import time
 from typing import Any
@@ -85,15 +84,6 @@ def compare_weights(found: PpoLearner, wanted: PpoLearner) -> None:
         torch.testing.assert_close(tensor, theirs[name], atol=1e-6, rtol=1e-5)
 
 
-def lose(group: Group) -> None:
-    """Sums until one rank is gone: the last one, by the signal that the test names."""
-    say("met")
-    if group.index == int(os.environ["LOST"]):
-        os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
-    group.sum(torch.ones(1000))
-    raise AssertionError("the sum came without the lost rank")
-
-
 def run() -> int:
     """A run of some steps as rank 0 leads it, without services; the others help."""
     if Place.here().index:
@@ -137,7 +127,7 @@ def main(work: str) -> int:
         if work == "run":
             return run()
         with Group.joined(Place.here(), CONFIG.ranks, "cpu") as group:
-            {"learn": learn, "lose": lose}[work](group)
+            learn(group)
     except PilothouseError as error:
         say(f"error: {error}")
         return exit_of(error)

@@ -15,6 +15,7 @@ from pilothouse.config import ConfigT, load
 from pilothouse.sections import check_names
 from pilothouse.server.config import check_doors
 from pilothouse.tls import adopt
+from pilothouse.trainer.ranks.place import Place, demand_one_rank
 
 train = typer.Typer(no_args_is_help=True, help="Train a policy by demonstrations, a reward model, or by PPO.")
 
@@ -26,6 +27,7 @@ def sft(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = 
     from pilothouse.trainer.fit_config import SftConfig
     from pilothouse.trainer.sft import train_sft
 
+    demand_one_rank("`train sft`")
     settings = _settings(SftConfig, "sft", config, overrides)
     with _told_when_stopped(as_json), one_line("SFT", ("loss", "eval_loss")) as progress:
         metrics = train_sft(settings, progress)
@@ -41,6 +43,7 @@ def reward_model(config: ConfigFile = None, overrides: Overrides = None, as_json
     from pilothouse.trainer.reward_model import train_reward_model
     from pilothouse.trainer.reward_told import ensemble_told, model_told
 
+    demand_one_rank("`train reward-model`")
     settings = _settings(RewardModelConfig, "reward_model", config, overrides)
     names = ("loss", "accuracy", "eval_accuracy")
     with _told_when_stopped(as_json), one_line("Reward model", names) as progress:
@@ -58,7 +61,6 @@ def ppo(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = 
     from pilothouse.trainer.ppo_display import PpoLine
     from pilothouse.trainer.ppo_run import run_ppo
     from pilothouse.trainer.ranks.helper import help_ppo
-    from pilothouse.trainer.ranks.place import Place
     from pilothouse.trainer.run_config import PpoRunConfig
 
     settings = _settings(PpoRunConfig, "ppo", config, overrides)
@@ -126,6 +128,7 @@ def demo(
     from pilothouse.trainer.demo.loop.run import run_loop_demo
     from pilothouse.trainer.demo.run import run_demo
 
+    demand_one_rank("`demo`")
     folder = out or Path("runs") / ("demo-loop" if loop else "demo-tiny" if tiny else "demo")
     screen = console()
     try:

@@ -10,6 +10,7 @@ from pilothouse.cli.output import console, write_json
 from pilothouse.config import load
 from pilothouse.server.config import check_doors
 from pilothouse.tls import adopt
+from pilothouse.trainer.ranks.place import demand_one_rank
 
 Turns = Annotated[int | None, typer.Option("--turns", min=1, help="Turns in all; else loop.turns.")]
 
@@ -29,6 +30,7 @@ def loop(
     from pilothouse.trainer.online.loop import Loop
     from pilothouse.trainer.run_config import PpoRunConfig
 
+    demand_one_rank("`loop`")
     given = list(overrides or [])
     if turns is not None:
         given.append(f"loop.turns={turns}")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from pilothouse.errors import RankLostError
@@ -71,7 +71,9 @@ class Group:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         timeout = timedelta(seconds=config.timeout_seconds)
         try:
-            store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=config.start_seconds)))
+            found, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=config.start_seconds)))
+            # torchrun keeps its store when it starts all ranks again: addresses of the dead are in it.
+            store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), found)
             dist.init_process_group(
                 _GPU_BACKEND if on_gpu else "gloo",
                 store=store,
@@ -89,7 +91,8 @@ class Group:
         try:
             yield cls(place, store, roll, timeout)
         finally:
-            dist.destroy_process_group()
+            with suppress(RuntimeError):  # a broken group has nothing left to say
+                dist.destroy_process_group()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Returns the sum of every rank's tensor, of equal shape."""

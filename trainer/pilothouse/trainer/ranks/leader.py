@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import structlog
 import torch
+from torch import Tensor
 
 from pilothouse.errors import ConfigError, RankLostError, RunStoppedError
 from pilothouse.tensors import Tokens
@@ -14,7 +15,7 @@ from pilothouse.trainer.ppo.batch import RolloutBatch
 from pilothouse.trainer.ppo.ragged import OneRank, Ranks
 from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.ranks.config import RanksConfig
-from pilothouse.trainer.ranks.group import Group
+from pilothouse.trainer.ranks.group import Group, Json
 from pilothouse.trainer.ranks.messages import of_batch, of_learner
 from pilothouse.trainer.ranks.place import Place
 from pilothouse.trainer.run_config import PpoRunConfig
@@ -98,9 +99,8 @@ class Leader(Alone):
         Raises:
             RankLostError: A rank was lost.
         """
-        with self._turn:
-            self._say(Order.LOAD)
-            self._group.tell(*of_learner(learner))
+        with self._together(Order.LOAD, *of_learner(learner)):
+            pass
 
     @contextmanager
     def learning(self, batch: RolloutBatch, texts: Sequence[Tokens]) -> Iterator[None]:
@@ -109,16 +109,8 @@ class Leader(Alone):
         Raises:
             RankLostError: A rank was lost.
         """
-        with self._turn:
-            self._say(Order.LEARN)
-            self._group.tell(*of_batch(batch, texts))
-            try:
-                yield
-            except RunStoppedError:
-                raise  # from numbers that all ranks share: the others stopped at the same place
-            except BaseException:
-                self._ended.set()  # they wait for sums that will not come; no order can reach them
-                raise
+        with self._together(Order.LEARN, *of_batch(batch, texts)):
+            yield
 
     def end(self, order: Order) -> None:
         """Tells the others, unless they are lost, how the run has ended."""
@@ -128,6 +120,20 @@ class Leader(Alone):
                 with suppress(RankLostError):  # all there is to say has been said
                     self._say(order)
         self._thread.join()
+
+    @contextmanager
+    def _together(self, order: Order, what: Json, tensors: Sequence[Tensor]) -> Iterator[None]:
+        """Gives an order with what belongs to it; inside, all ranks follow it."""
+        with self._turn:
+            try:
+                self._say(order)
+                self._group.tell(what, tensors)
+                yield
+            except RunStoppedError:
+                raise  # from numbers that all ranks share: the others stopped at the same place
+            except BaseException:
+                self._ended.set()  # they wait for sums that will not come; no order can reach them
+                raise
 
     def _say(self, order: Order) -> None:
         if agree(self._group, order)[1] and not self._leaving:

@@ -1,0 +1,31 @@
+"""A process that sums with others until one of them is gone, in the way that the test names."""
+
+import os
+import signal
+import sys
+
+import torch
+
+from pilothouse.cli.exits import exit_of
+from pilothouse.errors import RankLostError
+from pilothouse.trainer.ranks.config import RanksConfig
+from pilothouse.trainer.ranks.group import Group
+from pilothouse.trainer.ranks.place import Place
+
+
+def main() -> int:
+    place = Place.here()
+    try:
+        with Group.joined(place, RanksConfig(timeout_seconds=4, start_seconds=60), "cpu") as group:
+            group.sum(torch.ones(1))
+            if place.index == int(os.environ["LOST"]):
+                os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+            group.sum(torch.ones(1000))
+    except RankLostError as error:
+        print(f"error: {error}")
+        return exit_of(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
