@@ -6,6 +6,7 @@ Each test prints how long it took until all went on, once the network was whole 
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,24 +131,6 @@ def test_a_link_that_is_dead_for_half_a_minute_amid_the_answers_leaves_no_trace(
     assert_only_whole_weights_served(policy, trainer, model)
 
 
-def test_a_trainer_whose_patience_is_at_its_end_says_so_and_the_same_command_goes_on(
-    unbroken: FarTrainer, start: Start, switch: Network, policy: Watch, model: Path, push_bytes: int
-) -> None:
-    switch.slow_down(KBIT)
-    trainer = start("given-up", services={"wait_seconds": 5})
-    trainer.wait_for_step(1)
-    switch.wait_for_bytes("services", push_bytes // 2)
-    swallow(switch)
-    tell("the trainer gives up after", lambda: assert_gave_up_on("weights", trainer))
-    too_early = start("given-up", services={"wait_seconds": 5})
-    assert_gave_up_on("policy", too_early)
-    switch.mend()
-    resumed = start("given-up", services={"wait_seconds": 5})
-    assert "resumed after step 1, 0 steps redone" in resumed.finish()
-    assert_no_trace(resumed, unbroken)
-    assert_only_whole_weights_served(policy, resumed, model)
-
-
 def assert_gave_up_on(service: str, trainer: FarTrainer) -> None:
     """The trainer ends with one line that says all, and with the status for trying again."""
     *_, last = trainer.finish(status=Exit.UNAVAILABLE).splitlines()
@@ -157,17 +140,33 @@ def assert_gave_up_on(service: str, trainer: FarTrainer) -> None:
     assert report.ok, report.problems
 
 
-@pytest.mark.parametrize("deaf", ["services", "trainer"])
+def test_a_trainer_whose_patience_is_at_its_end_says_so_and_the_same_command_goes_on(
+    unbroken: FarTrainer, start: Start, switch: Network, policy: Watch, model: Path, push_bytes: int
+) -> None:
+    switch.slow_down(KBIT)
+    trainer = start("given-up", services={"wait_seconds": 5})
+    trainer.wait_for_step(1)
+    switch.wait_for_bytes("services", push_bytes // 2)
+    swallow(switch)
+    tell("the trainer gives up after", lambda: assert_gave_up_on("weights", trainer))
+    switch.mend()
+    resumed = start("given-up")
+    assert "resumed after step 1, 0 steps redone" in resumed.finish()
+    assert_no_trace(resumed, unbroken)
+    assert_only_whole_weights_served(policy, resumed, model)
+
+
 def test_packets_that_get_lost_one_way_only_are_waited_out(
-    deaf: str, unbroken: FarTrainer, start: Start, switch: Network, policy: Watch, model: Path
+    unbroken: FarTrainer, start: Start, switch: Network, policy: Watch, model: Path
 ) -> None:
     trainer = start("one-way")
-    policy.wait_for_answers_to(1)
-    switch.swallow(deaf)
-    time.sleep(ONE_WAY_SECONDS)
-    assert trainer.steps_done() == 1
-    switch.mend()
-    tell("the step is done after", lambda: trainer.wait_for_step(2))
+    for step, deaf in ((1, "services"), (2, "trainer")):
+        policy.wait_for_answers_to(step)
+        switch.swallow(deaf)
+        time.sleep(ONE_WAY_SECONDS)
+        assert trainer.steps_done() == step
+        switch.mend()
+        tell(f"{deaf} deaf: the step is done after", partial(trainer.wait_for_step, step + 1))
     trainer.finish()
     assert_no_trace(trainer, unbroken)
     assert_only_whole_weights_served(policy, trainer, model)

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from pilothouse.client import PolicyClient
 
 PROBE = list(range(1, 33))
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.03
 LONGEST_SECONDS = 120
 
 Version = tuple[int, int]
