@@ -36,7 +36,7 @@ def test_callers_find_ready_pods_and_the_trainer_finds_all(render: Renderer) -> 
 
 def test_a_pod_that_lacks_weights_asks_its_peers(render: Renderer) -> None:
     peers = render().config()["policy"]["catch_up"]["peers"]
-    assert peers == f"dns:///{FULL_NAME}-weights.{NAMESPACE}.svc:50052"
+    assert peers == [f"dns:///{FULL_NAME}-weights.{NAMESPACE}.svc:50052"]
 
 
 def test_probes_ask_the_plain_port_for_the_real_state(render: Renderer) -> None:
@@ -142,7 +142,7 @@ def test_ports_of_the_configuration_hold_everywhere(render: Renderer) -> None:
     assert (
         rendered.config()["ppo"]["services"]["policy"] == f"kubernetes:///{FULL_NAME}-policy.{NAMESPACE}:7001"
     )
-    assert rendered.config()["policy"]["catch_up"]["peers"].endswith(":7002")
+    assert rendered.config()["policy"]["catch_up"]["peers"][0].endswith(":7002")
 
 
 def test_images_come_from_where_they_are_said_to_be(render: Renderer) -> None:

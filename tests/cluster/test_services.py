@@ -86,9 +86,9 @@ def add_trainer(api: Api) -> None:
     """A Job that fine-tunes the tiny model for ever."""
     record = json.dumps({"prompt": "a", "completion": " b"})
     settings = {
-        "model": "tiny", "data": '["data.jsonl"]', "output": "runs/sft", "epochs": "100000", "batch_size": "2",
-        "max_sequence_tokens": "16", "threads": "1", "tensorboard": "false", "checkpoint_every_steps": "1000",
-        "server.port": "50051", "server.http_port": "8080",
+        "model": "tiny", "data": '["data.jsonl"]', "output": "runs/sft", "epochs": "100000",
+        "batch_size": "2", "max_sequence_tokens": "16", "threads": "1", "tensorboard": "false",
+        "checkpoint_every_steps": "1000", "server.port": "50051", "server.http_port": "8080",
     }  # fmt: skip
     options = " ".join(f"--set 'sft.{key}={value}'" for key, value in settings.items())
     script = f"yes '{record}' | head -8 >data.jsonl; exec pilothouse train sft {options}"

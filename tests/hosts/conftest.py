@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.certificates import Authority
 from tests.hosts.network import HOSTS, Network, missing
 from tests.hosts.watch import Watch
 from tests.integration.trainer.conftest import ANSWERS, PROGRAM, Trainer
@@ -29,6 +30,8 @@ TARGETS = {
 """Where the configuration puts the services, as the other host sees them."""
 POLICY_PAGES = f"{HOSTS['services']}:7101"
 
+On = Callable[[str], tuple[str, ...]]
+
 _LOOK_SECONDS = 0.02
 
 
@@ -39,6 +42,19 @@ def network(require: Callable[[object, str], None]) -> Iterator[Network]:
     require(not lacking, lacking)
     with Network() as network:
         yield network
+
+
+@pytest.fixture(scope="session")
+def on(network: Network, tmp_path_factory: pytest.TempPathFactory) -> On:
+    """``on(host)``: what goes before a command so that it runs there, with the host's own certificate."""
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    secrets = {host: authority.issue(host, address) for host, address in HOSTS.items()}
+
+    def on(host: str) -> tuple[str, ...]:
+        keys = secrets[host].model_dump(exclude_none=True)
+        return (*network.on(host), "env", *(f"PILOTHOUSE_TLS__{key.upper()}={keys[key]}" for key in keys))
+
+    return on
 
 
 @pytest.fixture
@@ -68,26 +84,30 @@ def push_bytes(model: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def services(network: Network, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """``pilothouse up`` with the tiny configuration, and what lets other hosts in; yields its log."""
+def services(on: On, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """``pilothouse up`` with the tiny configuration, and with addresses for other hosts; yields its log."""
     state = tmp_path_factory.mktemp("services")
     settings = [f"local.state_dir='{state}'", f"policy.model='{model}'", f"reference.model='{model}'"]
     settings += ["policy.max_sequence_tokens=256", "reward.batching.across_requests=false"]
     settings += ["reward.rule.falloff=400"]  # long answers differ too
     for server in ("policy.server", "policy.weights_server", "reward.server", "reference.server"):
-        settings += [f"{server}.host='{HOSTS['services']}'", f"{server}.allow_insecure=true"]
+        settings += [f"{server}.host='{HOSTS['services']}'"]
     words = [word for setting in settings for word in ("--set", setting)]
-    up = [*network.on("services"), PROGRAM, "up", "--foreground", "--config", str(CONFIG), *words]
-    process = spawn(up, state / "up.log")
-    yield state / "up.log"
+    up = [*on("services"), PROGRAM, "up", "--foreground", "--config", str(CONFIG), *words]
+    log = state / "up.log"
+    process = spawn(up, log)
+    while not all(f"{name} serving" in log.read_text() for name in ("policy", "reward", "reference")):
+        assert process.poll() is None, log.read_text()
+        time.sleep(_LOOK_SECONDS)
+    yield log
     send(process, signal.SIGTERM)
     process.wait()
 
 
 @pytest.fixture(scope="session")
-def watch(network: Network, services: Path) -> Iterator[Watch]:
+def watch(on: On, services: Path) -> Iterator[Watch]:
     """Asks the policy, on its own host, all the time what it serves."""
-    watch = Watch(network.on("services"), TARGETS["policy"], POLICY_PAGES)
+    watch = Watch(on("services"), TARGETS["policy"], POLICY_PAGES)
     yield watch
     watch.close()
 
@@ -122,7 +142,7 @@ Start = Callable[..., FarTrainer]
 
 
 @pytest.fixture(scope="session")
-def begin(network: Network, watch: Watch, model: Path) -> Iterator[Start]:
+def begin(on: On, watch: Watch, model: Path) -> Iterator[Start]:
     """``begin(folder, name, **overrides)``: a trainer on the other host."""
     running: list[FarTrainer] = []
 
@@ -150,7 +170,7 @@ def begin(network: Network, watch: Watch, model: Path) -> Iterator[Start]:
         }
         for section, values in overrides.items():
             config[section] = config[section] | values if isinstance(values, Mapping) else values
-        trainer = FarTrainer(config, folder / name, launcher=network.on("trainer"))
+        trainer = FarTrainer(config, folder / name, launcher=on("trainer"))
         running.append(trainer)
         return trainer
 

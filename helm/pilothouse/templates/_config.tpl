@@ -34,7 +34,8 @@ policy:
   max_sequence_tokens: 128
   {{- end }}
   catch_up:
-    peers: {{ printf "dns:///%s:%d" (include "pilothouse.host" (dict "root" $ "name" "weights")) (dig "policy" "weights_server" "port" 50052 $given | int) | quote }}
+    peers:
+      - {{ printf "dns:///%s:%d" (include "pilothouse.host" (dict "root" $ "name" "weights")) (dig "policy" "weights_server" "port" 50052 $given | int) | quote }}
 reward:
   server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080 "seconds" $seconds.reward) | nindent 4 }}
