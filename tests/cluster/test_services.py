@@ -1,8 +1,6 @@
 """Calls of the operator to Pilothouse's own processes in pods, through the API server."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,8 @@ from pilothouse.cluster.picture import Picture
 from pilothouse.cluster.release import Release, find_release, pods_of
 from pilothouse.errors import PilothouseError
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.usefixtures("nodes")]
+# Processes that import torch beside others need minutes on two cores.
+pytestmark = [pytest.mark.kubelet, pytest.mark.usefixtures("nodes"), pytest.mark.timeout(900)]
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -86,21 +85,28 @@ def add_trainer(api: Api) -> None:
     """A Job that fine-tunes the tiny model for ever."""
     record = json.dumps({"prompt": "a", "completion": " b"})
     settings = {
-        "model": "tiny", "data": '["data.jsonl"]', "output": "runs/sft", "epochs": "100000",
-        "batch_size": "2", "max_sequence_tokens": "16", "threads": "1", "tensorboard": "false",
-        "checkpoint_every_steps": "1000", "server.port": "50051", "server.http_port": "8080",
-    }  # fmt: skip
+        "model": "tiny",
+        "data": '["data.jsonl"]',
+        "output": "runs/sft",
+        "epochs": "100000",
+        "batch_size": "2",
+        "max_sequence_tokens": "16",
+        "threads": "1",
+        "tensorboard": "false",
+        "checkpoint_every_steps": "1000",
+        "server.port": "50051",
+        "server.http_port": "8080",
+    }
     options = " ".join(f"--set 'sft.{key}={value}'" for key, value in settings.items())
     script = f"yes '{record}' | head -8 >data.jsonl; exec pilothouse train sft {options}"
     template = pod_of(api, "trainer", ["sh", "-c", script])
     api.create(JOB, {"metadata": metadata("demo-trainer-1", "trainer"), "spec": {"template": template}})
 
 
-@contextmanager
-def tiny_weights(tiny_folder: Path) -> Iterator[Arrays]:
+def tiny_weights(folder: Path) -> Arrays:
     from safetensors.numpy import load_file
 
-    yield dict(load_file(tiny_folder / "model.safetensors"))
+    return dict(load_file(folder / "model.safetensors"))
 
 
 def push(api: Api, release: Release, arrays: Arrays, version: int) -> None:
@@ -124,10 +130,9 @@ def test_rollback_takes_the_last_push_back_on_every_policy_pod(
     for name in ("p-1", "p-2"):
         add_policy(api, name)
     release = find_release(api)
-    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 120)
-    with tiny_weights(tiny_folder) as arrays:
-        push(api, release, arrays, 1)
-        push(api, release, arrays, 2)
+    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 300)
+    for version in (1, 2):
+        push(api, release, tiny_weights(tiny_folder), version)
     assert weights_of(seen(api, release)) == ["4.2", "4.2"]
     ran = run("cluster", "rollback", *here, "--json")
     assert ran.status == Exit.OK, ran.err
@@ -145,11 +150,10 @@ def test_pods_with_different_weights_are_not_rolled_back(
 ) -> None:
     add_policy(api, "p-1")
     release = find_release(api)
-    until(lambda: all(weights_of(seen(api, release))), "the policy serves", 120)
-    with tiny_weights(tiny_folder) as arrays:
-        push(api, release, arrays, 1)
+    until(lambda: all(weights_of(seen(api, release))), "the policy serves", 300)
+    push(api, release, tiny_weights(tiny_folder), 1)
     add_policy(api, "p-2")
-    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 120)
+    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 300)
     ran = run("cluster", "rollback", *here)
     assert ran.status == Exit.FAILED
     assert "the pods serve different weights" in ran.err
@@ -164,9 +168,10 @@ def test_a_real_trainer_is_watched_held_and_stopped(run: Run, api: Api, here: li
         trainer = seen(api, release).trainer
         return trainer.step if trainer and trainer.state == "running" else None
 
-    until(step, "it takes steps", 120)
-    ran = run("cluster", "rollback", *here)
-    assert ran.status == Exit.FAILED
+    until(step, "it takes steps", 300)
+    refused = run("cluster", "rollback", *here)
+    assert refused.status == Exit.FAILED
+    assert "the trainer is running and would push again" in refused.err
     assert run("cluster", "pause", *here).status == Exit.OK
     until(lambda: state(api, release) == "paused", "it is held")
     shown = run("cluster", "status", *here, "--json").json["trainer"]

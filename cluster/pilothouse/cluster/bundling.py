@@ -35,8 +35,8 @@ from pilothouse.cluster.kinds import (
     name_of,
 )
 from pilothouse.cluster.logs import containers, open_log
-from pilothouse.cluster.looking import Identity, lease_of, look
-from pilothouse.cluster.objects import is_running, restarts
+from pilothouse.cluster.looking import Identity, has_figures, lease_of, look
+from pilothouse.cluster.objects import restarts
 from pilothouse.cluster.redaction import clean_object, clean_text, is_kept
 from pilothouse.cluster.release import CONFIG_KEY, Release, pods_of
 from pilothouse.cluster.scraping import metrics_text, of_each
@@ -162,8 +162,9 @@ class Bundle:
             yield "nodes.json", _json([clean_object(node) for node in nodes])
 
     def _metrics(self, pods: list[Object]) -> Iterator[Entry]:
-        running = filter(is_running, pods)
-        for name, text in of_each(running, lambda pod: metrics_text(self._api, pod)).items():
+        for name, text in of_each(
+            filter(has_figures, pods), lambda pod: metrics_text(self._api, pod)
+        ).items():
             if isinstance(text, PilothouseError):
                 self.problems.append(f"metrics of {name}: {text}")
             else:

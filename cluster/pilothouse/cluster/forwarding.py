@@ -18,7 +18,8 @@ from websocket import ABNF, WebSocketBadStatusException, WebSocketException
 
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.failures import Asked, from_status, from_transport
-from pilothouse.cluster.kinds import POD, Object, at, name_of
+from pilothouse.cluster.kinds import POD, Object, name_of
+from pilothouse.cluster.objects import ports_of
 from pilothouse.errors import NotFoundError, PilothouseError, UnavailableError
 
 _PROTOCOL = "v4.channel.k8s.io"
@@ -63,10 +64,9 @@ def port_of(pod: Object, name: str) -> int:
     Raises:
         NotFoundError: The pod has none of this name.
     """
-    for container in at(pod, "spec", "containers") or ():
-        for port in container.get("ports") or ():
-            if port.get("name") == name:
-                return int(port["containerPort"])
+    ports = ports_of(pod)
+    if name in ports:
+        return ports[name]
     raise NotFoundError(f"pod {name_of(pod)} has no port named {name}; was it installed by another chart?")
 
 
@@ -179,6 +179,8 @@ class _Forward:
 
     def _refused(self, data: bytes) -> PilothouseError:
         text = " ".join(data.decode("utf-8", "replace").split())
+        if "connection refused" in text:  # the rest is how the kubelet has tried
+            text = "nothing listens there"
         return UnavailableError(f"pod {self._pod} does not answer on port {self._port}: {text}; see its logs")
 
 

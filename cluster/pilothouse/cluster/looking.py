@@ -8,9 +8,9 @@ from pilothouse.client.types import TrainerStatus
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.identity import calling
 from pilothouse.cluster.kinds import DEPLOYMENT, JOB, LEASE, STATEFUL_SET, Object
-from pilothouse.cluster.objects import is_running
+from pilothouse.cluster.objects import is_running, ports_of
 from pilothouse.cluster.picture import Answers, Objects, Picture, picture, trainer_pod
-from pilothouse.cluster.release import Release, component_of, pods_of
+from pilothouse.cluster.release import Release, pods_of
 from pilothouse.cluster.scraping import scrape
 from pilothouse.errors import NotFoundError, PilothouseError
 from pilothouse.tls import Tls
@@ -42,9 +42,14 @@ def lease_of(api: Api, release: Release) -> Object | None:
 
 def answers_of(api: Api, release: Release, pods: Sequence[Object], identity: Identity) -> Answers:
     """Asks every pod that runs."""
-    metrics = scrape(api, (pod for pod in pods if is_running(pod) and component_of(pod)))
+    metrics = scrape(api, filter(has_figures, pods))
     pod = trainer_pod(pods)
     return Answers(metrics, None if pod is None else _status(api, release, pod, identity))
+
+
+def has_figures(pod: Object) -> bool:
+    """Returns whether a pod may show metrics: one of a service or a trainer, and not of a `helm test`."""
+    return is_running(pod) and "http" in ports_of(pod)
 
 
 def look(api: Api, release: Release, identity: Identity) -> Picture:

@@ -48,6 +48,16 @@ def why_not_ready(pod: Object) -> str:
     return _one_line(at(pod, "status", "message") or "")
 
 
+def ports_of(pod: Object) -> dict[str, int]:
+    """Returns the numbers of a pod's ports by their names."""
+    return {
+        str(port["name"]): int(port["containerPort"])
+        for container in at(pod, "spec", "containers") or ()
+        for port in container.get("ports") or ()
+        if port.get("name")
+    }
+
+
 def restarts(pod: Object) -> int:
     """Returns how often a pod's containers were started again."""
     return sum(int(each.get("restartCount") or 0) for each in at(pod, "status", "containerStatuses") or ())

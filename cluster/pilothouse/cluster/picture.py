@@ -198,7 +198,7 @@ def _pod(pod: Object, answer: Samples | PilothouseError | None, now: datetime.da
     figures: Samples = answer if isinstance(answer, Mapping) else {}
     ready = is_ready(pod)
     problem = "" if ready else why_not_ready(pod)
-    if not problem and isinstance(answer, PilothouseError):
+    if ready and isinstance(answer, PilothouseError):  # before that nobody expects an answer
         problem = str(answer)
     return PodView(
         name=name_of(pod),
@@ -236,10 +236,10 @@ def _trainer(objects: Objects, answers: Answers) -> TrainerView | None:
     problem = "" if job is None else job_problem(job)
     if told is not None and state in ("running", "pending", "stopped"):
         state, problem = told.state, told.error or told.pause_reason
-    elif pod is not None and state == "pending":
-        state = "running"
-    if pod is not None and told is None and isinstance(answers.trainer, PilothouseError):
-        problem = problem or str(answers.trainer)
+    elif pod is not None and state in ("running", "pending"):
+        state = "running" if is_ready(pod) else "starting"
+        if is_ready(pod) and isinstance(answers.trainer, PilothouseError):
+            problem = str(answers.trainer)
     step = _count(series, "pilothouse_trainer_step")
     return TrainerView(
         job="" if job is None else name_of(job),

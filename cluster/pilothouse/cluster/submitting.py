@@ -15,6 +15,7 @@ from pilothouse.cluster.run_files import RunFiles, Task
 from pilothouse.errors import NotFoundError, PilothouseError, PreconditionError
 
 TEMPLATE_KEY = "job.yaml"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
 PLACEHOLDER = "RUN_NAME"
 """In the template, where the name of the run stands: of the Job, and of the ConfigMap that its pods read."""
 
@@ -44,6 +45,7 @@ def prepare(api: Api, release: Release, files: RunFiles, name: str | None) -> Su
     chosen = name or f"{release.fullname}-{files.task.words[-1]}-{secrets.token_hex(3)}"
     job: Object = yaml.safe_load(template["data"][TEMPLATE_KEY].replace(PLACEHOLDER, chosen))
     _set_command(job, files.task)
+    job["metadata"]["labels"][_MANAGED_BY] = "pilothouse-cluster"  # Helm does not know of it
     # Whatever removes the template, as `helm uninstall` does, removes its runs too.
     job["metadata"]["ownerReferences"] = [_owner(template, CONFIG_MAP.api_version, CONFIG_MAP.kind)]
     settings: Object = {
