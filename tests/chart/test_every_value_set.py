@@ -160,6 +160,13 @@ def test_pod_security_is_restricted_everywhere(render: Renderer, values: str) ->
 
 
 @each_set
+def test_a_process_that_is_still_starting_hears_that_it_is_to_end(render: Renderer, values: str) -> None:
+    """As a container's first process it would not: the kernel drops signals that nobody has asked for."""
+    for name, spec in pods(render, values):
+        assert spec["shareProcessNamespace"] is True, name
+
+
+@each_set
 def test_nothing_grows_without_bound_in_a_pod(render: Renderer, values: str) -> None:
     own = {"scratch"}  # what a value set adds itself
     for name, spec in pods(render, values):

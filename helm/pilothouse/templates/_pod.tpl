@@ -87,6 +87,9 @@ spec:
 serviceAccountName: {{ include "pilothouse.serviceAccountName" . | quote }}
 automountServiceAccountToken: {{ eq $c.name "trainer" }}
 enableServiceLinks: false
+# The kernel keeps SIGTERM from a first process that has not said what to do with it. A process that is still importing has not: the
+# pause container is the first instead, and a pod that is told to end while it starts does so.
+shareProcessNamespace: true
 {{- with $c.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
