@@ -51,12 +51,14 @@ def test_the_page_has_a_service_with_an_address_of_its_own(render: Renderer) -> 
 
 
 def test_the_page_knows_its_address_where_tls_ends_before_it(render: Renderer) -> None:
-    assert render().config()["feedback"]["page"] == {"host": "0.0.0.0", "port": 8000, "allow_insecure": True}
+    page = {"host": "0.0.0.0", "port": 8000, "address": "http://localhost:8000", "allow_insecure": True}
+    assert render().config()["feedback"]["page"] == page  # where a forwarded port begins
     for values in ("ingress", "gateway"):
         page = render(values).config()["feedback"]["page"]
         assert page["address"] == "https://rank.example.org"
         assert "allow_insecure" not in page
-    assert "address" not in render("ingress-plain").config()["feedback"]["page"]
+    page = render("ingress-plain").config()["feedback"]["page"]
+    assert (page["address"], page["allow_insecure"]) == ("http://rank.internal", True)
 
 
 def test_a_database_in_the_configuration_file_is_refused(render: Renderer) -> None:

@@ -65,9 +65,8 @@ feedback:
   page:
     host: 0.0.0.0
     port: 8000
-    {{- with include "pilothouse.pageAddress" . }}
-    address: {{ . | quote }}
-    {{- else }}
+    address: {{ include "pilothouse.pageAddress" . | quote }}
+    {{- if not (hasPrefix "https:" (include "pilothouse.pageAddress" .)) }}
     allow_insecure: true
     {{- end }}
   {{- if not .Values.feedback.postgresql.enabled }}
@@ -152,12 +151,14 @@ end waits for longer than that, so that no generation is cut off by an upgrade.
 {{- toJson $longest -}}
 {{- end -}}
 
-{{/* What people type to get to the page; empty where nothing in front of it ends TLS. */}}
+{{/* What people type to get to the page: the name in front of it, else the near end of a forwarded port. */}}
 {{- define "pilothouse.pageAddress" -}}
-{{- if and .Values.ingress.enabled .Values.ingress.host .Values.ingress.tls.enabled -}}
-https://{{ .Values.ingress.host }}
+{{- if and .Values.ingress.enabled .Values.ingress.host -}}
+{{ ternary "https" "http" .Values.ingress.tls.enabled }}://{{ .Values.ingress.host }}
 {{- else if and .Values.gateway.enabled .Values.gateway.page.enabled .Values.gateway.page.hostname -}}
 https://{{ .Values.gateway.page.hostname }}
+{{- else -}}
+http://localhost:{{ dig "feedback" "page" "port" 8000 (default dict .Values.config) | int }}
 {{- end -}}
 {{- end -}}
 
