@@ -45,7 +45,7 @@ class Ranks:
 
     def outputs(self) -> list[str]:
         """Waits for all to end and returns what each has said since."""
-        return [process.communicate(timeout=200)[0] for process in self.processes]
+        return [process.communicate()[0] for process in self.processes]
 
     @property
     def statuses(self) -> list[int]:

@@ -16,7 +16,8 @@ from pilothouse.trainer.ranks.place import Place
 def main() -> int:
     place = Place.here()
     try:
-        with Group.joined(place, RanksConfig(timeout_seconds=4, start_seconds=60), "cpu") as group:
+        config = RanksConfig(timeout_seconds=float(os.environ["TIMEOUT"]), start_seconds=250)
+        with Group.joined(place, config, "cpu") as group:
             group.sum(torch.ones(1))
             if place.index == int(os.environ["LOST"]):
                 os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))

@@ -24,7 +24,7 @@ from pilothouse.trainer.run_config import PpoRunConfig
 WORLD = World()
 CONFIG = parse(
     PpoRunConfig,
-    {"threads": 1, "ranks": {"timeout_seconds": 4, "start_seconds": 60}},
+    {"threads": 1, "ranks": {"timeout_seconds": 100, "start_seconds": 250}},
     section="ppo",
 )
 EVERYTHING: dict[str, Any] = {

@@ -128,7 +128,8 @@ def prepared(
     cursor = PromptCursor(load_prompts(config, policy.codec), config.seed)
     pretraining = Pretraining.load(config, policy.codec) if config.pretraining_coefficient else None
     texts = pretraining.digest if pretraining else ""
-    now = identity(config, _MAY_CHANGE, prompts=cursor.digest, pretraining_texts=texts)
+    size = str(leader.ranks.size)  # changes rounding
+    now = identity(config, _MAY_CHANGE, prompts=cursor.digest, pretraining_texts=texts, number_of_ranks=size)
     if checkpoint:
         anew = "choose another ppo.run.name"
         check_identity(checkpoint, now, accept=run.accept_changes, flag="ppo.run.accept_changes", anew=anew)
