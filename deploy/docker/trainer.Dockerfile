@@ -36,8 +36,9 @@ FROM ${BASE}
 RUN set -eu; \
     groupadd --gid 10001 pilothouse; \
     useradd --no-log-init --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pilothouse; \
-    install --directory --owner 10001 --group 10001 /etc/pilothouse /var/lib/pilothouse \
-      /var/lib/pilothouse/feedback /var/lib/pilothouse/models /var/lib/pilothouse/runs; \
+    install --directory /etc/pilothouse; \
+    install --directory --owner 10001 --group 10001 \
+      /var/lib/pilothouse /var/lib/pilothouse/feedback /var/lib/pilothouse/models /var/lib/pilothouse/runs; \
     rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3*/site-packages/* \
       /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip /usr/share/python-wheels
 COPY --from=dependencies /opt/pilothouse /opt/pilothouse
