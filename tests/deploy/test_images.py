@@ -172,6 +172,7 @@ def test_the_sbom_lists_exactly_what_is_installed(engine: str, name: str, requir
     assert sbom["metadata"]["component"]["name"] == f"{REPOSITORY}/{name}"
 
 
+@pytest.mark.timeout(3600)
 def test_the_trainer_trains_exports_and_judges_in_its_image(engine: str) -> None:
     """The whole job on a tiny model, services included: what pruning took away is missed by nothing."""
     result = run([engine, "run", "--rm", *HARDENED, image("trainer"), "demo", "--tiny", "--out", "/tmp/demo"])
