@@ -72,8 +72,12 @@ class Kube:
         return sorted(here, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def ready(self, component: str) -> list[str]:
-        """Returns the names of a component's pods that are Ready."""
+        """Returns the names of a component's pods that are Ready, the oldest first."""
         return [pod["metadata"]["name"] for pod in self.pods(component) if is_ready(pod)]
+
+    def lives(self, component: str) -> set[str]:
+        """Returns what tells a component's Ready pods from others of the same name, before or after them."""
+        return {pod["metadata"]["uid"] for pod in self.pods(component) if is_ready(pod)}
 
     def metrics(self, pod: str) -> dict[str, float]:
         """Returns a pod's gauges and counters without labels, by way of the API server."""

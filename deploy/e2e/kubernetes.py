@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,12 @@ class EndToEnd:
         """A pod of each kind, without a warning, amid training."""
         for component in (*SERVICES, "trainer"):
             with self.story.step(f"a {component} pod killed") as found:
-                victim = self.kube.ready(component)[0]
-                before = len(self.kube.ready(component))
+                victim, before = self.kube.ready(component)[0], self.kube.lives(component)
                 self.kube.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
                 began = time.monotonic()
                 wait_for(
                     f"another {component} pod Ready",
-                    lambda component=component, victim=victim, before=before: (
-                        len(self.kube.ready(component)) >= before and victim not in self.kube.ready(component)
-                    ),
+                    partial(self.replaced, component, before),
                     seconds=READY_SECONDS,
                 )
                 found["seconds_to_ready"] = round(time.monotonic() - began, 1)
@@ -116,11 +114,11 @@ class EndToEnd:
         """Every service's pods are replaced; then the release goes back, and they are replaced again."""
         trainer = self.kube.pods("trainer")[-1]["metadata"]["name"]
         with self.story.step("helm upgrade during training") as found:
-            before = {component: set(self.kube.ready(component)) for component in SERVICES}
+            before = {component: self.kube.lives(component) for component in SERVICES}
             changed = [f"--set={component}.podAnnotations.e2e=upgraded" for component in SERVICES]
             self.helm_upgrade("--set=policy.replicas=2", *changed)
             for component in SERVICES:
-                if not before[component].isdisjoint(self.kube.ready(component)):
+                if not before[component].isdisjoint(self.kube.lives(component)):
                     raise StepFailedError(f"the upgrade left an old {component} pod")
             found["steps"] = self.train_on()
         with self.story.step("helm rollback during training") as found:
@@ -185,6 +183,11 @@ class EndToEnd:
             found["left"] = left
             if [name for name in left if not name.startswith("persistentvolumeclaim/")]:
                 raise StepFailedError("objects were left behind")
+
+    def replaced(self, component: str, before: set[str]) -> bool:
+        """Returns whether as many pods are Ready as before, and one of them is new."""
+        now = self.kube.lives(component)
+        return len(now) >= len(before) and not now <= before
 
     def steps(self) -> int:
         """Returns how many steps the trainer has taken."""
