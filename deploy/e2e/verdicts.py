@@ -8,42 +8,39 @@ Answer = Mapping[str, Any]
 
 FRESH_SECONDS = 3.0
 """A pod that was last heard of longer ago may be gone."""
+MOMENT_SECONDS = 2.0
+"""A push commits at one pod after the other, and a trainer may be killed amid it: for so long the version before
+is current, too."""
 
 
 def late_pods_that_answered_old(answers: Sequence[Answer]) -> tuple[list[str], list[Answer]]:
-    """Finds answers with weights that nobody else answered with any more when the question was asked.
-
-    A push reaches the pods one after the other within moments; so current is the oldest version with which
-    any other pod has answered last, before the question.
+    """Finds answers with weights that were no longer current when the question was asked.
 
     Returns:
         The pods that began to answer after the first one had, and their stale answers.
     """
     ordered = sorted(answers, key=lambda answer: float(answer["told"]))
-    last: dict[str, Answer] = {}
-    first_pods: set[str] = set()
-    late: set[str] = set()
-    stale = []
-    for place, answer in enumerate(ordered):
-        if answer["answers"] is None:
-            last.pop(answer["pod"], None)
-            continue
-        if answer["pod"] not in last and answer["pod"] not in first_pods:
-            (late if first_pods else first_pods).add(answer["pod"])
-        current = newest_before(ordered[:place], answer)
-        if answer["pod"] in late and current is not None and answer["answers"] < current:
-            stale.append(answer)
-        last[answer["pod"]] = answer
-    return sorted(late), stale
+    pods = list(dict.fromkeys(answer["pod"] for answer in ordered if answer["answers"]))
+    late = set(pods[1:])
+    given = [answer for answer in ordered if answer["answers"] and answer["pod"] in late]
+    return sorted(late), [answer for answer in given if _is_stale(answer, ordered)]
 
 
-def newest_before(earlier: Sequence[Answer], question: Answer) -> list[int] | None:
-    """Returns the version that every other pod answered with last before the question, or a newer one."""
-    known: dict[str, list[int]] = {}
-    for answer in reversed(earlier):
-        if float(answer["told"]) < float(question["asked"]) - FRESH_SECONDS:
-            break
-        before = float(answer["told"]) <= float(question["asked"])
-        if before and answer["pod"] != question["pod"] and answer["answers"] is not None:
-            known.setdefault(answer["pod"], answer["answers"])
-    return min(known.values(), default=None)
+def _is_stale(answer: Answer, ordered: Sequence[Answer]) -> bool:
+    asked = float(answer["asked"])
+    current = _current(ordered, asked, besides=answer["pod"])
+    if current is None or answer["answers"] >= current:
+        return False
+    epoch, version = current
+    for_long = _current(ordered, asked - MOMENT_SECONDS, besides=answer["pod"])
+    return answer["answers"] < [epoch, version - 1] or (for_long is not None and answer["answers"] < for_long)
+
+
+def _current(ordered: Sequence[Answer], when: float, *, besides: str) -> list[int] | None:
+    """Returns the version that every other pod had answered with at a time, or a newer one."""
+    known = {
+        answer["pod"]: answer["answers"]
+        for answer in ordered
+        if when - FRESH_SECONDS <= float(answer["told"]) <= when and answer["pod"] != besides
+    }
+    return min((version for version in known.values() if version), default=None)
