@@ -9,8 +9,8 @@ Answer = Mapping[str, Any]
 FRESH_SECONDS = 3.0
 """A pod that was last heard of longer ago may be gone."""
 MOMENT_SECONDS = 2.0
-"""A push commits at one pod after the other, and a trainer may be killed amid it: for so long the version before
-is current, too."""
+"""A push commits at one pod after the other, and a trainer may be killed amid it: for so long the version
+before is current, too."""
 
 
 def late_pods_that_answered_old(answers: Sequence[Answer]) -> tuple[list[str], list[Answer]]:
