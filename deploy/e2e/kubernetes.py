@@ -46,7 +46,7 @@ FULL = f"{RELEASE}-pilothouse"
 STEPS_BETWEEN = 3
 """Steps that the trainer must take after each disturbance."""
 READY_SECONDS = 420
-RUN_STEPS = 60
+RUN_STEPS = 150
 """Least steps of the run."""
 
 

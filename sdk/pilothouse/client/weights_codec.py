@@ -66,6 +66,7 @@ class Progress:
         return error.retry_after_seconds or min(_FIRST_PAUSE_SECONDS * 2 ** (self._attempts - 1), 2.0)
 
 
+@sendable()
 def begin_request(
     plan: PushPlan, run: str, epoch: int, version: int, parent: tuple[int, int] | None
 ) -> weights_pb2.BeginPushRequest:

@@ -65,4 +65,6 @@ def run_ranks() -> Iterator[Callable[..., Ranks]]:
     yield start
     for process in (process for ranks in begun for process in ranks.processes):
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
