@@ -130,7 +130,7 @@ def test_rollback_takes_the_last_push_back_on_every_policy_pod(
     for name in ("p-1", "p-2"):
         add_policy(api, name)
     release = find_release(api)
-    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 300)
+    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 600)
     for version in (1, 2):
         push(api, release, tiny_weights(tiny_folder), version)
     assert weights_of(seen(api, release)) == ["4.2", "4.2"]
@@ -150,10 +150,10 @@ def test_pods_with_different_weights_are_not_rolled_back(
 ) -> None:
     add_policy(api, "p-1")
     release = find_release(api)
-    until(lambda: all(weights_of(seen(api, release))), "the policy serves", 300)
+    until(lambda: all(weights_of(seen(api, release))), "the policy serves", 600)
     push(api, release, tiny_weights(tiny_folder), 1)
     add_policy(api, "p-2")
-    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 300)
+    until(lambda: all(weights_of(seen(api, release))), "both policies serve", 600)
     ran = run("cluster", "rollback", *here)
     assert ran.status == Exit.FAILED
     assert "the pods serve different weights" in ran.err
@@ -168,7 +168,7 @@ def test_a_real_trainer_is_watched_held_and_stopped(run: Run, api: Api, here: li
         trainer = seen(api, release).trainer
         return trainer.step if trainer and trainer.state == "running" else None
 
-    until(step, "it takes steps", 300)
+    until(step, "it takes steps", 600)
     refused = run("cluster", "rollback", *here)
     assert refused.status == Exit.FAILED
     assert "the trainer is running and would push again" in refused.err
