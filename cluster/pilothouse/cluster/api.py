@@ -60,20 +60,17 @@ class Api:
         """
         return self._json("GET", kind.path(self.namespace, name, part), self._asked("get", kind, name, part))
 
-    def list(self, kind: Kind, selector: str = "", *, fields: str = "", everywhere: bool = False) -> Listing:
+    def list(self, kind: Kind, selector: str = "", *, fields: str = "") -> Listing:
         """Returns all objects of a kind that have the labels.
 
         Args:
             kind: What.
             selector: Label selector.
             fields: Field selector.
-            everywhere: Of all namespaces.
         """
         items: list[Object] = []
         path = kind.path(self.namespace)
-        if everywhere:
-            path = path.replace(f"/namespaces/{self.namespace}", "", 1)
-        asked = self._asked("list", kind, everywhere=everywhere)
+        asked = self._asked("list", kind)
         query = {"labelSelector": selector, "fieldSelector": fields, "limit": str(_PAGE), "continue": ""}
         while True:
             try:
@@ -169,12 +166,9 @@ class Api:
             return cast(str | None, cast(dict[str, Any], setting)["value"])
         return None
 
-    def _asked(
-        self, verb: str, kind: Kind, name: str = "", part: str = "", *, everywhere: bool = False
-    ) -> Asked:
+    def _asked(self, verb: str, kind: Kind, name: str = "", part: str = "") -> Asked:
         resource = f"{kind.plural}/{part}" if part else kind.plural
-        inside = kind.namespaced and not everywhere
-        return Asked(verb, resource, kind.group, name, self.namespace if inside else "")
+        return Asked(verb, resource, kind.group, name, self.namespace if kind.namespaced else "")
 
     def _json(
         self,

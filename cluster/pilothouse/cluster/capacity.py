@@ -21,7 +21,7 @@ def check_nodes(api: Api, workloads: Iterable[Object]) -> Iterator[Finding]:
 
     Args:
         api: The cluster.
-        workloads: Deployments and StatefulSets.
+        workloads: Deployments, StatefulSets and Jobs.
     """
     nodes = {name_of(node): _allocatable(node) for node in api.list(NODE).items if _takes_pods(node)}
     if not nodes:

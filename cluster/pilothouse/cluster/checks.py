@@ -12,6 +12,7 @@ from pilothouse.cluster.kinds import (
     AUTOSCALER,
     CLAIM,
     DEPLOYMENT,
+    JOB,
     NAMESPACE,
     SECRET,
     STATEFUL_SET,
@@ -21,7 +22,7 @@ from pilothouse.cluster.kinds import (
     labels_of,
     name_of,
 )
-from pilothouse.cluster.objects import pod_state, why_not_ready
+from pilothouse.cluster.objects import is_over, pod_state, why_not_ready
 from pilothouse.cluster.release import Release, find_release, pods_of
 from pilothouse.cluster.rights import INSTALL, OPERATE, missing
 from pilothouse.errors import NotFoundError, PermissionDeniedError, PilothouseError
@@ -175,10 +176,10 @@ def _workloads(api: Api, release: Release | None) -> list[Object]:
     if release is None:
         return []
     found: list[Object] = []
-    for kind in (DEPLOYMENT, STATEFUL_SET):
+    for kind in (DEPLOYMENT, STATEFUL_SET, JOB):
         with suppress(PermissionDeniedError):
             found += api.list(kind, release.selector()).items
-    return found
+    return [each for each in found if not (each["kind"] == JOB.kind and is_over(each))]
 
 
 def _told(check: str, look: Callable[[], Iterator[Finding] | list[Finding]]) -> Iterator[Finding]:

@@ -74,6 +74,11 @@ def job_state(job: Object) -> JobState:
     return "running" if at(job, "status", "active") else "pending"
 
 
+def is_over(job: Object) -> bool:
+    """Returns whether a Job has come to its end, good or bad."""
+    return job_state(job) in ("finished", "failed")
+
+
 def job_problem(job: Object) -> str:
     """Returns why a Job failed; empty where it did not."""
     for condition in at(job, "status", "conditions") or ():

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -82,13 +82,10 @@ def located(command: Callable[..., None]) -> Callable[..., None]:
 @contextmanager
 def identified(api: Api, release: Release) -> Iterator[Identity]:
     """Yields the operator's identity, or why there is none: what needs no call goes on without it."""
-    try:
-        context = operator(api, release)
-        identity = context.__enter__()
-    except ConfigError as error:
-        yield error
-        return
-    try:
+    with ExitStack() as stack:
+        identity: Identity
+        try:
+            identity = stack.enter_context(operator(api, release))
+        except ConfigError as error:
+            identity = error
         yield identity
-    finally:
-        context.__exit__(None, None, None)

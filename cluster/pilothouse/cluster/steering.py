@@ -6,7 +6,7 @@ from pilothouse.client.trainer import TrainerClient
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.identity import calling
 from pilothouse.cluster.kinds import DEPLOYMENT, JOB, Kind, Object, at, name_of
-from pilothouse.cluster.objects import job_state
+from pilothouse.cluster.objects import is_over
 from pilothouse.cluster.picture import current_job, trainer_pod
 from pilothouse.cluster.release import Release, pods_of
 from pilothouse.errors import NotFoundError, PilothouseError, PreconditionError, UnavailableError
@@ -50,7 +50,7 @@ def training_of(api: Api, release: Release, job: str | None = None) -> Training:
             f"{', '.join(map(name_of, jobs)) or 'none'}"
         )
     if (found := current_job(named or jobs)) is not None:
-        return _training(JOB, found, "parallelism", is_over=job_state(found) in ("finished", "failed"))
+        return _training(JOB, found, "parallelism", is_over=is_over(found))
     for found in api.list(DEPLOYMENT, release.selector("trainer")).items:
         return _training(DEPLOYMENT, found, "replicas", is_over=False)
     raise NotFoundError(

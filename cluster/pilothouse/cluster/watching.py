@@ -5,20 +5,19 @@ on from the last version that was seen; where that is gone, everything is listed
 """
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import structlog
-
 from pilothouse.cluster.api import Api, Lines
 from pilothouse.cluster.failures import Asked, from_status
 from pilothouse.cluster.kinds import Kind, Object
 from pilothouse.errors import GoneError, UnavailableError
 
-_log = structlog.get_logger()
+_log = logging.getLogger(__name__)
 
 _SERVER_SECONDS = 240
 """After which the server ends a watch, so that no half-dead connection is trusted for longer."""
@@ -78,13 +77,13 @@ class Watch:
                         yield change
                 self._closed.wait(_FIRST_PAUSE_SECONDS)
             except GoneError:
-                _log.debug("listing again: the watch is too far behind", kind=self._kind.plural)
+                _log.debug("listing %s again: the watch is too far behind", self._kind.plural)
                 self._version = ""
             except UnavailableError as error:
                 if time.monotonic() - reached > self._patience_seconds:
                     raise
                 failures += 1
-                _log.debug("watch broken", kind=self._kind.plural, problem=str(error))
+                _log.debug("watch of %s broken: %s", self._kind.plural, error)
                 self._closed.wait(min(_FIRST_PAUSE_SECONDS * 2**failures, _MAX_PAUSE_SECONDS))
 
     def close(self) -> None:
