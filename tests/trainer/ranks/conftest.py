@@ -19,18 +19,24 @@ class Ranks:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        shared |= {"OMP_NUM_THREADS": "1"}
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", *f"tests.trainer.ranks.{program}".split()],
-                cwd=ROOT,
-                env=os.environ | shared | {"RANK": str(rank)} | options,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(size)
-        ]
+        self._environment = os.environ | shared | {"OMP_NUM_THREADS": "1"} | options
+        self._program = f"tests.trainer.ranks.{program}".split()
+        self.processes = [self._start(rank) for rank in range(size)]
+
+    def again(self, rank: int) -> "subprocess.Popen[str]":
+        """Starts a rank once more."""
+        self.processes.append(self._start(rank))
+        return self.processes[-1]
+
+    def _start(self, rank: int) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", *self._program],
+            cwd=ROOT,
+            env=self._environment | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def wait_for(self, rank: int, words: str) -> None:
         """Returns when a rank has said a line with these words."""
@@ -66,5 +72,5 @@ def run_ranks() -> Iterator[Callable[..., Ranks]]:
     for process in (process for ranks in begun for process in ranks.processes):
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -90,3 +90,11 @@ def test_a_helper_ends_when_rank_0_is_killed(run_ranks: Run) -> None:
     ranks.processes[0].kill()
     assert "error: rank 0 of 2 ranks was lost" in ranks.outputs()[1]
     assert ranks.statuses[1] == Exit.UNAVAILABLE
+
+
+def test_a_rank_that_comes_back_too_early_is_sent_away(run_ranks: Run) -> None:
+    ranks = run_ranks("losing", 2, LOST="1", SIGNAL="SIGSTOP", TIMEOUT="100")
+    ranks.wait_for(1, "met")
+    early = ranks.again(1)
+    assert "error: rank 1 is back before the others have noticed" in early.communicate()[0]
+    assert early.returncode == Exit.UNAVAILABLE

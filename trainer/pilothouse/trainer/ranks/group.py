@@ -29,7 +29,6 @@ BUCKET_BYTES = 2**25
 """Small tensors are summed together, in one message of about this size."""
 _LOST = "lost"
 """Key under which rank 0 leaves what the roll call has found."""
-_GPU_BACKEND = "cpu:gloo,cuda:nccl"
 _DTYPES = {
     str(dtype): dtype
     for dtype in (
@@ -66,24 +65,15 @@ class Group:
         Raises:
             RankLostError: Not all came in time.
         """
-        on_gpu = torch.device(device).type == "cuda"
-        if on_gpu and torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         timeout = timedelta(seconds=config.timeout_seconds)
         try:
-            found, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=config.start_seconds)))
-            # torchrun keeps its store when it starts all ranks again: addresses of the dead are in it.
-            store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), found)
+            store = _meet(place, timedelta(seconds=config.start_seconds))
             dist.init_process_group(
-                _GPU_BACKEND if on_gpu else "gloo",
-                store=store,
-                rank=place.index,
-                world_size=place.size,
-                timeout=timeout,
+                _backend(device), store=store, rank=place.index, world_size=place.size, timeout=timeout
             )
             # The roll is called when the group above is broken, so it has connections of its own.
             roll = dist.new_group(backend="gloo", timeout=timeout)
-        except (RuntimeError, OSError) as error:
+        except RuntimeError as error:
             raise RankLostError(
                 f"rank {place.index} did not meet all {place.size} ranks ({_first_line(error)}); start every "
                 "rank with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE"
@@ -167,6 +157,27 @@ class Group:
         lost = sorted({*range(1, self.size)} - present)
         self._store.set(_LOST, json.dumps(lost))
         return lost
+
+
+def _meet(place: Place, longest: timedelta) -> Store:
+    """Returns the store, at rank 0 or at torchrun, that all ranks have reached."""
+    found, _, _ = next(rendezvous("env://", timeout=longest))
+    # torchrun keeps its store when it starts all ranks again: addresses of the dead are in it.
+    store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), found)
+    if store.add(f"rank {place.index}", 1) > 1:
+        raise RankLostError(
+            f"rank {place.index} is back before the others have noticed that it was lost; start it again"
+        )
+    return store
+
+
+def _backend(device: str) -> str:
+    """Returns what carries tensors, and makes this process's GPU the current one."""
+    if torch.device(device).type != "cuda":
+        return "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return "cpu:gloo,cuda:nccl"
 
 
 def _came(answer: dist.Work, deadline: float) -> bool:
