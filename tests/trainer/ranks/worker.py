@@ -14,6 +14,7 @@ from pilothouse.config import parse
 from pilothouse.errors import PilothouseError
 from pilothouse.models.load import state_digest
 from pilothouse.trainer.ppo.step import PpoLearner
+from pilothouse.trainer.ranks import group as group_module
 from pilothouse.trainer.ranks.group import Group
 from pilothouse.trainer.ranks.helper import help_ppo
 from pilothouse.trainer.ranks.leader import Alone, Order, leading
@@ -22,6 +23,7 @@ from pilothouse.trainer.ranks.place import Place
 from pilothouse.trainer.run_config import PpoRunConfig
 
 WORLD = World()
+group_module.BUCKET_BYTES = 50_000  # several buckets for the tiny model's gradients, some of one tensor
 CONFIG = parse(
     PpoRunConfig,
     {"threads": 1, "ranks": {"timeout_seconds": 100, "start_seconds": 250}},

@@ -148,10 +148,11 @@ class Group:
             except RuntimeError:
                 return [0]
             return lost
+        seats = torch.zeros(self.size)
         answers: dict[int, Any] = {}
         for rank in range(1, self.size):
             with suppress(RuntimeError):  # it has hung up
-                answers[rank] = dist.irecv(torch.empty(1), rank, group=self._roll)
+                answers[rank] = dist.irecv(seats[rank : rank + 1], rank, group=self._roll)
         deadline = time.monotonic() + self._timeout.total_seconds()
         present = {rank for rank, answer in answers.items() if _came(answer, deadline)}
         lost = sorted({*range(1, self.size)} - present)
