@@ -61,6 +61,12 @@ def test_notes_have_the_next_three_commands(render: Renderer, values: str) -> No
     assert [line for line in text.splitlines() if line[:2] in ("1.", "2.", "3.")]
 
 
+def test_notes_tell_of_replicas_that_a_step_leaves_idle(render: Renderer) -> None:
+    assert "a step asks 1 of the 8 policy pods at a time" in notes(render, "ranks-gpus")
+    assert "at a time" not in notes(render, "default")
+    assert "at a time" not in notes(render, "services-only")
+
+
 def test_notes_warn_of_open_doors(render: Renderer) -> None:
     assert "WARNING" not in notes(render, "default")
     assert "tls.mode is none" in notes(render, "no-tls")

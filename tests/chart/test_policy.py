@@ -39,6 +39,16 @@ def test_a_pod_that_lacks_weights_asks_its_peers(render: Renderer) -> None:
     assert peers == [f"dns:///{FULL_NAME}-weights.{NAMESPACE}.svc:50052"]
 
 
+def test_it_may_read_the_newest_checkpoint_where_no_peer_is(render: Renderer) -> None:
+    assert "run" not in render().config()["policy"]["catch_up"]
+    assert render("existing-claims").config()["policy"]["catch_up"]["run"] == "runs/ppo"
+    named = {"config": {"ppo": {"run": {"name": "second", "folder": "runs/team"}}}}
+    rendered = render("existing-claims", named)
+    assert rendered.config()["policy"]["catch_up"]["run"] == "runs/team/second"
+    mounts = rendered.container("policy")["volumeMounts"]
+    assert {"name": "runs", "mountPath": "/var/lib/pilothouse/runs", "readOnly": True} in mounts
+
+
 def test_probes_ask_the_plain_port_for_the_real_state(render: Renderer) -> None:
     container = render().container("policy")
     paths = {

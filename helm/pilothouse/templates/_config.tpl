@@ -36,6 +36,9 @@ policy:
   catch_up:
     peers:
       - {{ printf "dns:///%s:%d" (include "pilothouse.host" (dict "root" $ "name" "weights")) (dig "policy" "weights_server" "port" 50052 $given | int) | quote }}
+    {{- if dig "mountRuns" $.Values.defaults.mountRuns .Values.policy }}
+    run: {{ printf "%s/%s" (dig "ppo" "run" "folder" "runs" $given) (dig "ppo" "run" "name" "ppo" $given) | quote }}
+    {{- end }}
 reward:
   server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080 "seconds" $seconds.reward) | nindent 4 }}

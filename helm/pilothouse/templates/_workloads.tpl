@@ -1,5 +1,5 @@
 {{/*
-Deployments and Services. Why which kind: docs/decisions/0012-kinds-of-workloads.md.
+Deployments and Services. Why which kind: docs/decisions/0015-the-chart.md.
 */}}
 
 {{/* A Deployment, or with `kind` a StatefulSet: what "pilothouse.podTemplate" takes, and kind, strategy. */}}
