@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .rendering import CHART, ROOT, VALUES, Renderer
+from .rendering import CHART, ROOT, VALUES, RefusedError, Renderer
 
 
 def test_lint_has_nothing_to_say(render: Renderer) -> None:
@@ -46,7 +46,12 @@ def test_a_package_has_everything_it_needs(render: Renderer, tmp_path: Path) -> 
 
 def notes(render: Renderer, *values: str) -> str:
     words = [word for name in values for word in ("--values", str(VALUES[name]))]
-    text = render.helm("install", "run", str(CHART), "--dry-run=client", "--namespace", "rl", *words)
+    try:
+        text = render.helm("install", "run", str(CHART), "--dry-run=client", "--namespace", "rl", *words)
+    except RefusedError as error:
+        if "cluster unreachable" in str(error):
+            pytest.skip("Helm 3 shows no notes without a cluster")
+        raise
     return text.split("NOTES:", 1)[1]
 
 

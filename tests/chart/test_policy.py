@@ -98,6 +98,13 @@ def test_with_a_gpu_it_asks_for_one_and_uses_it(render: Renderer) -> None:
     assert rendered.container("reward")["image"] == "pilothouse/reward:0.1.0"
 
 
+def test_gpus_of_the_defaults_are_everybodys(render: Renderer) -> None:
+    config = render({"defaults": {"gpu": {"count": 1}}, "reference": {"gpu": {"count": 0}}}).config()
+    assert config["policy"]["device"] == "cuda:0"
+    assert config["ppo"]["device"] == "cuda"
+    assert "device" not in config["reference"]
+
+
 def test_pods_are_spread_over_nodes_and_zones(render: Renderer) -> None:
     spread = render("ranks-gpus").pod("policy")["topologySpreadConstraints"]
     assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]

@@ -107,11 +107,14 @@ def test_the_name_of_a_rank_is_a_host_name(render: Renderer) -> None:
 
 def test_several_gpus_of_a_pod_have_a_process_each(render: Renderer) -> None:
     command = render("eight-gpus").container("trainer")["command"]
-    assert command == ["torchrun", "--nproc-per-node=4", "--standalone", "--no-python", *RUN]
+    torchrun = ["torchrun", "--shutdown-timeout=585"]  # of a grace of 600
+    assert command == [*torchrun, "--nproc-per-node=4", "--standalone", "--no-python", *RUN]
     command = render("ranks-gpus").container("trainer")["command"]
-    assert command[:3] == ["torchrun", "--nproc-per-node=8", "--nnodes=2"]
+    assert command[:4] == [*torchrun, "--nproc-per-node=8", "--nnodes=2"]
     assert "--node-rank=$(RANK)" in command
-    assert render("ranks-gpus").config()["ppo"]["device"] == "cuda:0"
+    assert render("ranks-gpus").config()["ppo"]["device"] == "cuda"  # each process its own
+    with pytest.raises(RefusedError, match=r"config.ppo.device is cuda:0 and the pod has 4 GPUs"):
+        render("eight-gpus", {"config": {"ppo": {"device": "cuda:0"}}})
 
 
 def test_ranks_that_cannot_be_are_refused(render: Renderer) -> None:
@@ -119,7 +122,7 @@ def test_ranks_that_cannot_be_are_refused(render: Renderer) -> None:
         RefusedError, match=r"Indexed Jobs need Kubernetes 1.22, this is v1.20.2; set trainer.ranks=1"
     ):
         render("ranks", version="1.20.2")
-    with pytest.raises(RefusedError, match=r"all ranks read the runs; set persistence.runs.accessModes"):
+    with pytest.raises(RefusedError, match=r"all of them mount the runs; set persistence.runs.accessModes"):
         render({"trainer": {"ranks": 2}})
     with pytest.raises(RefusedError, match=r"a loop has one process"):
         render("loop", "ranks")

@@ -63,6 +63,9 @@ trainer: there is one; set trainer.ranks for a job over several pods, and leave 
 {{- if and $c.pdb.enabled (eq $c.kind "job") (eq (toString $c.pdb.minAvailable) "") }}
 trainer.pdb: Kubernetes takes minAvailable only for the pods of a Job; set it, or trainer.pdb.enabled=false
 {{- end -}}
+{{- if and (gt (int $c.gpu.count) 1) (regexMatch "^cuda:[0-9]" (dig "ppo" "device" "" $given)) }}
+config.ppo.device is {{ $given.ppo.device }} and the pod has {{ $c.gpu.count }} GPUs, one for each process: leave it out, or set it to cuda
+{{- end -}}
 {{- if gt (int $c.ranks) 1 -}}
 {{- if eq $c.kind "loop" }}
 trainer.ranks is {{ $c.ranks }}: a loop has one process; set trainer.kind=job or trainer.ranks=1
@@ -72,7 +75,7 @@ trainer.ranks is {{ $c.ranks }}: Indexed Jobs need Kubernetes 1.22, this is {{ .
 {{- end -}}
 {{- $runs := .Values.persistence.runs -}}
 {{- if not (or $runs.existingClaim (and $runs.enabled (has "ReadWriteMany" $runs.accessModes))) }}
-trainer.ranks is {{ $c.ranks }}: all ranks read the runs; set persistence.runs.accessModes=[ReadWriteMany], or an existingClaim that several nodes can mount
+trainer.ranks is {{ $c.ranks }}: all of them mount the runs; set persistence.runs.accessModes=[ReadWriteMany], or an existingClaim that several nodes can mount
 {{- end -}}
 {{- end -}}
 {{- if or (eq $c.kind "loop") (has "ppo" $c.command) -}}

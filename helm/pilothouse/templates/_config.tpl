@@ -29,7 +29,7 @@ policy:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080 "seconds" $seconds.policy) | nindent 4 }}
   weights_server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "port" 50052) | nindent 4 }}
-  {{- include "pilothouse.config.device" .Values.policy | nindent 2 }}
+  {{- include "pilothouse.config.device" (dict "root" $ "name" "policy" "device" "cuda:0") | nindent 2 }}
   {{- if eq (dig "policy" "model" "tiny" $given) "tiny" }}
   max_sequence_tokens: 128
   {{- end }}
@@ -44,7 +44,7 @@ reward:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080 "seconds" $seconds.reward) | nindent 4 }}
   models_server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "port" 50052) | nindent 4 }}
-  {{- include "pilothouse.config.device" .Values.reward | nindent 2 }}
+  {{- include "pilothouse.config.device" (dict "root" $ "name" "reward" "device" "cuda:0") | nindent 2 }}
   {{- if .Values.triton.enabled }}
   backend: triton
   model: {{ .Values.triton.model | quote }}
@@ -60,7 +60,7 @@ reward:
 reference:
   server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080 "seconds" $seconds.reference) | nindent 4 }}
-  {{- include "pilothouse.config.device" .Values.reference | nindent 2 }}
+  {{- include "pilothouse.config.device" (dict "root" $ "name" "reference" "device" "cuda:0") | nindent 2 }}
 feedback:
   server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080) | nindent 4 }}
@@ -80,7 +80,8 @@ feedback:
   server:
     {{- include "pilothouse.config.server" (dict "insecure" $insecure "http" 8080) | nindent 4 }}
     drain_seconds: 30
-  {{- include "pilothouse.config.device" $.Values.trainer | nindent 2 }}
+  {{- /* No number: each process of a pod takes the GPU of its rank. */}}
+  {{- include "pilothouse.config.device" (dict "root" $ "name" "trainer" "device" "cuda") | nindent 2 }}
   {{- if eq $section "ppo" }}
   services:
     {{- include "pilothouse.config.services" $ | nindent 4 }}
@@ -125,10 +126,11 @@ drain_seconds: {{ add (ceil . | int) 10 }}
 {{- end }}
 {{- end -}}
 
-{{/* The first GPU, where the component has one. */}}
+{{/* The device of a component that has GPUs: dict root, name, device. */}}
 {{- define "pilothouse.config.device" -}}
-{{- if gt (int (dig "gpu" "count" 0 .)) 0 }}
-device: "cuda:0"
+{{- $values := .root.Values -}}
+{{- if gt (int (dig "gpu" "count" $values.defaults.gpu.count (index $values .name))) 0 }}
+device: {{ .device | quote }}
 {{- end }}
 {{- end -}}
 

@@ -73,6 +73,8 @@ spec:
 {{/* What starts one process for each GPU of a pod: dict c, perPod, several. */}}
 {{- define "pilothouse.torchrun" -}}
 - torchrun
+# As long as the pod has, less a reserve: torchrun kills after half a minute otherwise, in the middle of a checkpoint.
+- {{ printf "--shutdown-timeout=%d" (max 30 (sub (int .c.graceSeconds) 15)) | quote }}
 - {{ printf "--nproc-per-node=%d" (int .perPod) | quote }}
 {{- if .several }}
 - {{ printf "--nnodes=%d" (int .c.ranks) | quote }}
