@@ -13,6 +13,7 @@ from bench.ours.policy import complete
 from bench.worker import serve
 from bench.workload import requests
 from pilothouse.client import PolicyClient, ReferenceClient, RewardClient, WeightsClient
+from pilothouse.client.addresses import Fixed
 from pilothouse.local import LocalStack
 from pilothouse.models.heads import ScalarModel
 from pilothouse.models.load import load_causal_lm
@@ -23,20 +24,29 @@ from pilothouse.trainer.ppo.config import PpoConfig
 from pilothouse.trainer.ppo.step import PpoLearner
 from pilothouse.trainer.prompts import Draw
 from pilothouse.trainer.publisher import Publisher
+from pilothouse.trainer.push_all import WeightReplicas
+from pilothouse.trainer.replicas import Replica, Replicas
 from pilothouse.trainer.run_config import PublishConfig
 from pilothouse.trainer.samples import Answer, Sample, as_batch
+from pilothouse.trainer.spread import PolicyReplicas
+from pilothouse.trainer.trainer_lease import NoLease
 
 
 def publisher_of(learner: PpoLearner, policy: PolicyClient, weights: WeightsClient) -> Publisher:
     """Returns what pushes the learner's weights; a lost service is waited for in silence."""
+    replicas = Replicas(Fixed(["policy"]), lambda address: Replica(address, weights, policy))
+    lease = NoLease()
     patience = Patience(
-        {"policy": policy, "weights": weights}, wait_seconds=60, on_wait=lambda service, seconds_left: None
+        {"policy": policy, "weights": weights, "lease": lease},
+        wait_seconds=60,
+        on_wait=lambda service, seconds_left: None,
     )
     return Publisher(
         learner,
-        weights=weights,
-        policy=policy,
+        weights=WeightReplicas(replicas, "all"),
+        policy=PolicyReplicas(replicas, calls=1),
         patience=patience,
+        lease=lease,
         probes=[],
         run="bench",
         config=PublishConfig(),
