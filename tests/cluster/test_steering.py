@@ -52,7 +52,7 @@ def test_a_stop_meets_a_controllers_changes_with_the_fresh_object(
 
     def busy() -> None:
         number = 0
-        while not done.is_set():
+        while not done.wait(0.03):  # time enough for one who asks again
             number += 1
             api.patch(JOB, "j", {"metadata": {"annotations": {"busy": str(number)}}})
 
@@ -106,7 +106,7 @@ def test_scaling_meets_somebody_elses_changes_with_the_fresh_object(
 
     def busy() -> None:
         number = 0
-        while not done.is_set():
+        while not done.wait(0.03):  # time enough for one who asks again
             number += 1
             api.patch(DEPLOYMENT, "demo-policy", {"metadata": {"annotations": {"busy": str(number)}}})
 
