@@ -20,9 +20,9 @@ from pilothouse.client.push_plan import plan_push
 from pilothouse.models.load import load_causal_lm, parameters_by_name
 from pilothouse.trainer.ledger_report import verify_ledger
 
-pytestmark = pytest.mark.hosts
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
 
-CUT_SECONDS = 30
+CUT_SECONDS = 30  # the incident itself, not a wait for something
 ONE_WAY_SECONDS = 12
 KBIT = 5_000
 """So slow that a push takes seconds."""
@@ -73,7 +73,7 @@ def assert_only_whole_weights_served(policy: Watch, trainer: FarTrainer, model: 
     published = [digest(model), *(digest(folder / "policy") for folder in checkpoints)]
     epochs = {json.loads((folder / "state.json").read_text())["epoch"] for folder in checkpoints}
     policy.wait_for_version(TOTAL_STEPS)  # in the end the policy has what was learned last
-    _, *served = policy.digests()
+    _former, *served = policy.digests()
     assert {epoch for epoch, _ in served} == epochs
     for version in served:
         assert policy.digests()[version] == {published[version[1]]}
@@ -86,7 +86,7 @@ def test_a_run_over_two_hosts_ends_and_its_ledger_is_exact(unbroken: FarTrainer)
 
 
 @pytest.mark.parametrize("cut", [unplug, swallow])
-def test_a_link_that_is_dead_for_half_a_minute_in_a_push_leaves_no_trace(
+def test_a_link_that_is_dead_for_half_a_minute_in_a_push_and_in_a_step_leaves_no_trace(
     cut: Callable[[Network], None],
     unbroken: FarTrainer,
     start: Start,
@@ -97,36 +97,25 @@ def test_a_link_that_is_dead_for_half_a_minute_in_a_push_leaves_no_trace(
 ) -> None:
     switch.slow_down(KBIT)
     trainer = start("cut")
-    trainer.wait_for_step(1)
+    policy.wait_for_answers_to(0)
+    switch.wait_for_bytes("services", push_bytes // 2)  # of the next push: all else is small
     served = policy.version
-    switch.wait_for_bytes("services", push_bytes // 2)
     cut(switch)
     time.sleep(CUT_SECONDS)
     assert policy.version == served, "half a push serves nobody"
     switch.mend()
     tell("the push is through after", lambda: policy.wait_for_version(1))
-    assert "waiting for weights" in trainer.finish()
-    assert_no_trace(trainer, unbroken)
-    assert_only_whole_weights_served(policy, trainer, model)
 
-
-@pytest.mark.parametrize("cut", [unplug, swallow])
-def test_a_link_that_is_dead_for_half_a_minute_amid_the_answers_leaves_no_trace(
-    cut: Callable[[Network], None],
-    unbroken: FarTrainer,
-    start: Start,
-    switch: Network,
-    policy: Watch,
-    model: Path,
-) -> None:
-    trainer = start("cut")
-    policy.wait_for_answers_to(1)
+    policy.wait_for_answers_to(2)
     cut(switch)
     time.sleep(CUT_SECONDS)
-    assert trainer.steps_done() == 1
+    assert trainer.steps_done() == 2, "the answers never arrived"
     switch.mend()
-    tell("the step is done after", lambda: trainer.wait_for_step(2))
-    assert "waiting for policy" in trainer.finish()
+    tell("the step is done after", lambda: trainer.wait_for_step(3))
+
+    output = trainer.finish()
+    assert "waiting for weights" in output
+    assert "waiting for policy" in output
     assert_no_trace(trainer, unbroken)
     assert_only_whole_weights_served(policy, trainer, model)
 
@@ -145,7 +134,7 @@ def test_a_trainer_whose_patience_is_at_its_end_says_so_and_the_same_command_goe
 ) -> None:
     switch.slow_down(KBIT)
     trainer = start("given-up", services={"wait_seconds": 5})
-    trainer.wait_for_step(1)
+    policy.wait_for_answers_to(0)
     switch.wait_for_bytes("services", push_bytes // 2)
     swallow(switch)
     tell("the trainer gives up after", lambda: assert_gave_up_on("weights", trainer))

@@ -19,7 +19,7 @@ from pilothouse.client import PolicyClient
 
 PROBE = list(range(1, 33))
 PAUSE_SECONDS = 0.03
-LONGEST_SECONDS = 120
+LONGEST_SECONDS = 240
 
 Version = tuple[int, int]
 """(epoch, version)."""
