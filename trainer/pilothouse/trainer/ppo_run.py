@@ -80,12 +80,13 @@ def run_ppo(config: PpoRunConfig, observer: Observer | None = None) -> RunResult
     with ExitStack() as stack:
         stack.enter_context(signals.installed())
         stack.enter_context(serving(control, config.server))
+        # Ranks meet first: those of a trainer that waits for the lease are kept in touch with meanwhile.
+        leader = stack.enter_context(leading(config, control.request_stop))
         lease = stack.enter_context(held_lease(config.lease, lambda: control.stopping))
         if lease is None:
             control.finish(None, "it was stopped while another trainer held the lease")
             raise KeyboardInterrupt
         run_dir = stack.enter_context(RunDir(config.run.folder / config.run.name))
-        leader = stack.enter_context(leading(config, control.request_stop))
         clients = stack.enter_context(Clients.connected(config))
         loop = stack.enter_context(
             prepared(config, run_dir, clients, control, signals, observer, leader=leader, lease=lease)
