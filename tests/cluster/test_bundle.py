@@ -55,7 +55,8 @@ def here(api: Api, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     api.create(POD, {"metadata": metadata("demo-policy-a", "policy"), "spec": spec})
     add_workload(api, "policy")
     add_job(api)
-    for name in ("demo-policy-a", "somebody-else"):
+    add_job(api, "a-run")
+    for name in ("demo-policy-a", "a-run-xyz", "somebody-else"):
         reference = {"kind": "Pod", "name": name, "namespace": api.namespace}
         event = {"metadata": {"name": f"{name}.1"}, "involvedObject": reference, "message": "pulled"}
         api.create(EVENT, event | {"lastTimestamp": "2026-01-01T00:00:00Z"})
@@ -83,7 +84,7 @@ def test_a_bundle_has_everything_and_no_secret(run: Run, api: Api, here: list[ob
     (variables,) = json.loads(found["objects/pods/demo-policy-a.json"])["spec"]["containers"]
     assert variables["env"][1]["valueFrom"]["secretKeyRef"]["name"] == "s"
     events = json.loads(found["events.json"])
-    assert [event["involvedObject"]["name"] for event in events] == ["demo-policy-a"]
+    assert sorted(event["involvedObject"]["name"] for event in events) == ["a-run-xyz", "demo-policy-a"]
     assert json.loads(found["versions.json"])["server"]["gitVersion"]
 
 

@@ -150,8 +150,9 @@ class Bundle:
     def _events(self) -> Iterator[Entry]:
         events = self._try("events", lambda: self._api.list(EVENT).items)
         if events is not None:
-            # Others in the namespace have events too.
-            own = f"{self._release.fullname}-"
+            # Others in the namespace have events too. Names of pods begin with those of what makes them.
+            jobs = self._try("jobs", lambda: self._api.list(JOB, self._release.selector()).items) or []
+            own = (self._release.fullname, *map(name_of, jobs))
             events = [each for each in events if str(at(each, "involvedObject", "name")).startswith(own)]
             events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
             yield "events.json", _json([clean_object(event) for event in events])

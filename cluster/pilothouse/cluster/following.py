@@ -152,10 +152,9 @@ def news(before: Picture | None, after: Picture) -> Sequence[str]:
     old = {} if before is None else {pod.name: pod for pod in before.pods}
     for pod in after.pods:
         known = old.pop(pod.name, None)
-        if known is None or (pod.state, pod.weights) != (known.state, known.weights):
-            weights = f", weights {pod.weights}" if pod.weights else ""
+        if known is None or pod.state != known.state:
             problem = f": {pod.problem}" if pod.problem and not pod.ready else ""
-            told.append(f"pod {pod.name} {pod.state}{weights}{problem}")
+            told.append(f"pod {pod.name} {pod.state}{problem}")
     told += [f"pod {name} gone" for name in old]
     if after.trainer is not None:
         line = f"trainer {trainer_line(after.trainer)}"
