@@ -33,6 +33,7 @@ EVERYTHING: dict[str, Any] = {
     "epochs": 2, "whiten_rewards": True, "importance": "token", "ema_decay": 0.9, "micro_batch_tokens": 40,
     "kl": {"adaptive": True, "placement": "both"}, "scores": {"normalise": True}, "critic_warmup_steps": 1,
     "pretraining_coefficient": 0.5,
+    "policy": {"learning_rate": 1e-4}, "value": {"learning_rate": 1e-4},
 }  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def compare(found: dict[str, float], wanted: dict[str, float]) -> None:
 
 def compare_weights(found: PpoLearner, wanted: PpoLearner) -> None:
     theirs = wanted.state_dict()["tensors"]
-    for name, tensor in found.state_dict()["tensors"].items():
+    for name, tensor in found.state_dict()["tensors"].items():  # weights, moments, average
         torch.testing.assert_close(tensor, theirs[name], atol=1e-6, rtol=1e-5)
 
 
