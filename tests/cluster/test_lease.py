@@ -132,6 +132,11 @@ def test_two_that_come_at_the_same_moment_are_not_both_holders(api: Api, stack: 
     assert api.get(LEASE, NAME)["spec"]["holderIdentity"] == holders[0]
 
 
+def test_a_lease_that_only_was_made_can_be_taken(api: Api, stack: ExitStack) -> None:
+    api.create(LEASE, {"metadata": {"name": NAME}})  # as the chart makes it
+    assert stack.enter_context(lease(api)).acquire()
+
+
 def test_a_deleted_lease_is_lost(api: Api, stack: ExitStack) -> None:
     held = stack.enter_context(lease(api, seconds=3))
     assert held.acquire()

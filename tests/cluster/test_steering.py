@@ -1,4 +1,6 @@
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from tests.cluster.installed import add_job, add_pod, add_workload, install, set
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, STATEFUL_SET, at
+from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, STATEFUL_SET, Kind, at
 from pilothouse.cluster.steering import COUNT_BEFORE
 
 
@@ -17,6 +19,26 @@ def here(api: Api, kubeconfig: Path) -> list[object]:
     """The options that name the cluster and the namespace, in which a release is."""
     install(api)
     return ["--kubeconfig", kubeconfig, "--namespace", api.namespace]
+
+
+@contextmanager
+def changed_all_the_time(api: Api, kind: Kind, name: str) -> Iterator[None]:
+    """Somebody else annotates an object again and again while inside."""
+    done = threading.Event()
+
+    def annotate() -> None:
+        number = 0
+        while not done.wait(0.03):  # time enough for one who asks again
+            number += 1
+            api.patch(kind, name, {"metadata": {"annotations": {"busy": str(number)}}})
+
+    thread = threading.Thread(target=annotate)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_a_stopped_job_gets_no_pods_until_it_is_resumed(run: Run, api: Api, here: list[object]) -> None:
@@ -48,23 +70,10 @@ def test_a_stop_meets_a_controllers_changes_with_the_fresh_object(
 ) -> None:
     """Somebody changes the Job all the time while it is stopped."""
     add_job(api, "j")
-    done = threading.Event()
-
-    def busy() -> None:
-        number = 0
-        while not done.wait(0.03):  # time enough for one who asks again
-            number += 1
-            api.patch(JOB, "j", {"metadata": {"annotations": {"busy": str(number)}}})
-
-    thread = threading.Thread(target=busy)
-    thread.start()
-    try:
+    with changed_all_the_time(api, JOB, "j"):
         for _ in range(3):
             assert run("cluster", "stop", *here).status == Exit.OK
             assert run("cluster", "resume", *here).status == Exit.OK
-    finally:
-        done.set()
-        thread.join()
     assert api.get(JOB, "j")["spec"]["parallelism"] == 1
 
 
@@ -102,22 +111,9 @@ def test_scaling_meets_somebody_elses_changes_with_the_fresh_object(
     run: Run, api: Api, here: list[object]
 ) -> None:
     add_workload(api, "policy")
-    done = threading.Event()
-
-    def busy() -> None:
-        number = 0
-        while not done.wait(0.03):  # time enough for one who asks again
-            number += 1
-            api.patch(DEPLOYMENT, "demo-policy", {"metadata": {"annotations": {"busy": str(number)}}})
-
-    thread = threading.Thread(target=busy)
-    thread.start()
-    try:
+    with changed_all_the_time(api, DEPLOYMENT, "demo-policy"):
         for count in (3, 2, 4):
             assert run("cluster", "scale", "policy", count, *here).status == Exit.OK
-    finally:
-        done.set()
-        thread.join()
     assert api.get(DEPLOYMENT, "demo-policy")["spec"]["replicas"] == 4
 
 

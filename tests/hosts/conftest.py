@@ -176,10 +176,7 @@ def begin(on: On, watch: Watch, model: Path) -> Iterator[Start]:
 
     yield begin
     for trainer in running:
-        if trainer.process.poll() is None:
-            trainer.kill()
-        if trainer.process.stdout is not None:
-            trainer.process.stdout.close()
+        trainer.close()
 
 
 @pytest.fixture

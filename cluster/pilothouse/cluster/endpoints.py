@@ -1,10 +1,9 @@
 """The pods behind a Service, followed by a watch of its EndpointSlices (of its Endpoints before 1.21)."""
 
+import logging
 import math
 import threading
 from typing import Any
-
-import structlog
 
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.connect import connect
@@ -14,7 +13,7 @@ from pilothouse.errors import ConfigError, NotFoundError, PilothouseError, Unava
 
 _FIRST_ANSWER_SECONDS = 10.0
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class ServiceAddresses:
@@ -68,7 +67,7 @@ class ServiceAddresses:
             except NotFoundError:  # before 1.21
                 self._note_all(endpoints)
         except PilothouseError as error:
-            _log.error("replicas cannot be followed", service=self.name, problem=str(error))
+            _log.error("replicas of %s cannot be followed: %s", self.name, error)
             self._problem = error
             self._listed.set()
 

@@ -8,10 +8,9 @@ import typer
 import yaml
 from rich.text import Text
 
-from pilothouse.cli.doctor.findings import Finding
-from pilothouse.cli.exits import Exit
+from pilothouse.cli.doctor.report import report
 from pilothouse.cli.options import ConfigFile, Json, Overrides
-from pilothouse.cli.output import console, notices, progress, table, write_json
+from pilothouse.cli.output import console, notices, progress, write_json
 from pilothouse.cluster.bundling import Bundle
 from pilothouse.cluster.checks import examine
 from pilothouse.cluster.options import Where, identified, located
@@ -20,8 +19,6 @@ from pilothouse.cluster.submitting import check_free, prepare
 from pilothouse.cluster.submitting import submit as create
 from pilothouse.errors import ConfigError
 
-_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
-
 
 @located
 def install_check(where: Where, json: Json = False) -> None:
@@ -29,14 +26,7 @@ def install_check(where: Where, json: Json = False) -> None:
 
     Exit status 1 if something is an error.
     """
-    found = list(examine(where.connect(), where.release))
-    wrong = [finding for finding in found if finding.level == "error"]
-    if json:
-        write_json({"healthy": not wrong, "findings": found})
-    else:
-        _show(found)
-    if wrong:
-        raise typer.Exit(Exit.FAILED)
+    report(list(examine(where.connect(), where.release)), json=json)
 
 
 SubmittedFile = Annotated[
@@ -124,11 +114,3 @@ def bundle(where: Where, config: ConfigFile = None, out: Out = None, json: Json 
     for problem in gathered.problems:
         notices().print(Text(f"left out: {problem}", "yellow"))
     console().print(Text(f"{file}: {len(names)} files"))
-
-
-def _show(found: list[Finding]) -> None:
-    rows = table("", "check", "found", "mend")
-    for finding in found:
-        level = Text(finding.level, _COLOURS[finding.level])
-        rows.add_row(level, Text(finding.check), Text(finding.detail), Text(finding.mend))
-    console().print(rows)

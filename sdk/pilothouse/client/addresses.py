@@ -1,15 +1,14 @@
 """Where the replicas behind a name are."""
 
+import logging
 import socket
 import time
 from collections.abc import Iterable
 from typing import Protocol
 
-import structlog
-
 from pilothouse.client.channels import DNS, LISTED, check_target
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 _KEPT_SECONDS = 1.0
 """How long an answer of DNS is used."""
@@ -70,7 +69,7 @@ class DnsAddresses:
         except socket.gaierror as error:
             if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
                 return frozenset()  # no replica has an address
-            _log.warning("DNS does not answer", name=self.name, problem=str(error))
+            _log.warning("DNS does not answer for %s: %s", self.name, error)
             return self._known
         return frozenset(_joined(str(address[0]), self._port) for *_, address in found)
 

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,6 +15,8 @@ from pilothouse.local.events import StackEvent
 from pilothouse.local.stack import LocalStack
 from pilothouse.local.state import StackState, own_state, remove_state, sole_supervisor, write_state
 from pilothouse.sections import load_section
+
+_LISTEN_SECONDS = 1.0
 
 
 def state_folder(file: Path | None, overrides: Sequence[str]) -> Path:
@@ -80,7 +82,8 @@ class Supervisor:
             self._file, self._overrides, services=self._services, folder=self.folder, on_event=heard
         )
         with stack:
-            threading.Event().wait()  # until a signal raises
+            while True:  # until a signal raises; one that comes as a sleep begins is heard after it
+                time.sleep(_LISTEN_SECONDS)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

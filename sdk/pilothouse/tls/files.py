@@ -1,16 +1,15 @@
 """The files of an identity, read again when they have been replaced."""
 
+import logging
 import threading
 from pathlib import Path
 from typing import NamedTuple
-
-import structlog
 
 from pilothouse.errors import ConfigError
 from pilothouse.tls.config import Tls
 from pilothouse.tls.proof import Certificate, Role, prove
 
-_log = structlog.get_logger()
+_log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 """Of reading files that are being replaced at the same moment."""
@@ -69,11 +68,11 @@ class Certificates:
         try:
             pem, self._certificate = _read(self._tls, self._roles)
         except ConfigError as error:
-            _log.warning("the new certificate files cannot be used", problem=str(error))
+            _log.warning("the new certificate files cannot be used: %s", error)
             return
         if pem != self._pem:
             self._pem = pem
-            _log.info("certificates replaced", cert_file=str(self._tls.cert_file))
+            _log.info("certificates replaced: %s", self._tls.cert_file)
 
 
 def _stamp(tls: Tls) -> Stamp | None:

@@ -131,6 +131,13 @@ class Trainer:
         self.process.kill()
         self.process.communicate()
 
+    def close(self) -> None:
+        """Ends it if it still runs."""
+        if self.process.poll() is None:
+            self.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
     def finish(self, status: int = 0) -> str:
         """Waits for the end, demands the exit status, returns the output."""
         output = self.output()
@@ -187,10 +194,7 @@ def begin(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     yield begin
     for trainer in running:
-        if trainer.process.poll() is None:
-            trainer.kill()
-        if trainer.process.stdout is not None:
-            trainer.process.stdout.close()
+        trainer.close()
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import typer
-from rich.text import Text
-
 from pilothouse.cli.configuration import effective
 from pilothouse.cli.doctor.findings import Finding, ok
 from pilothouse.cli.doctor.machine import (
@@ -19,12 +16,11 @@ from pilothouse.cli.doctor.machine import (
 from pilothouse.cli.doctor.models import check_models
 from pilothouse.cli.doctor.ports import check_ports
 from pilothouse.cli.doctor.providers import check_providers
+from pilothouse.cli.doctor.report import report
 from pilothouse.cli.doctor.services import check_services, running_stack
 from pilothouse.cli.doctor.settings import walk
 from pilothouse.cli.doctor.tls import check_tls
-from pilothouse.cli.exits import Exit
 from pilothouse.cli.options import ConfigFile, Json, Overrides
-from pilothouse.cli.output import console, state_text, table, write_json
 from pilothouse.config import Config
 from pilothouse.errors import ConfigError
 from pilothouse.local.config import LocalConfig
@@ -38,14 +34,7 @@ def doctor(config: ConfigFile = None, overrides: Overrides = None, json: Json = 
     Looks at Python, libraries, configuration, certificates, models, ports, disk, memory and execution
     providers, and calls every running service. Exit status 1 if something is an error.
     """
-    found = list(examine(config, overrides or []))
-    wrong = [finding for finding in found if finding.level == "error"]
-    if json:
-        write_json({"healthy": not wrong, "findings": found})
-    else:
-        _show(found)
-    if wrong:
-        raise typer.Exit(Exit.FAILED)
+    report(list(examine(config, overrides or [])), json=json)
 
 
 def examine(file: Path | None, overrides: Sequence[str]) -> Iterator[Finding]:
@@ -106,16 +95,3 @@ def _run_folders(values: dict[str, Config]) -> list[Path]:
 def _ports(service: ServiceStatus) -> list[int]:
     addresses = [*service.targets.values(), *([service.http] if service.http else [])]
     return [int(address.rpartition(":")[2]) for address in addresses]
-
-
-def _show(found: Sequence[Finding]) -> None:
-    rows = table("check", "", "found")
-    for finding in found:
-        detail = Text(finding.detail)
-        if finding.mend:
-            detail.append(f"\nmend: {finding.mend}", style="bold")
-        rows.add_row(Text(finding.check), state_text(finding.level), detail)
-    console().print(rows)
-    errors = sum(finding.level == "error" for finding in found)
-    warnings = sum(finding.level == "warning" for finding in found)
-    console().print(Text(f"{errors} errors, {warnings} warnings"))
