@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-hosts test-images test-long chart-schema e2e-kubernetes check format protos images bench system-deps clean
+.PHONY: help install demo demo-tiny demo-loop test test-heavy test-real test-triton test-hosts test-cluster test-images test-long chart-schema e2e-kubernetes check format protos images bench system-deps clean
 
 help: ## Lists the verbs.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,7 +37,7 @@ demo-loop: install ## The closed loop: a simulated crowd ranks on the page and t
 	$(BIN)/pilothouse demo --loop
 
 test: install ## Runs the tests.
-	$(BIN)/pytest -m "not heavy and not slow and not real and not triton and not hosts and not images"
+	$(BIN)/pytest -m "not heavy and not slow and not real and not triton and not hosts and not kubelet and not images"
 
 test-heavy: install ## Runs the tests that take tens of seconds each: whole jobs, thousands of claims, killed processes.
 	$(BIN)/pytest -m "heavy and not slow"
@@ -50,6 +50,9 @@ test-triton: install .venvs/triton/.installed ## Runs the tests against a real T
 
 test-hosts: install ## Runs the tests over two hosts, made of network namespaces (root, iproute2): links that die.
 	$(BIN)/pytest -m hosts -rP
+
+test-cluster: install ## Runs the tests of `pilothouse cluster` that need running pods, on the cluster of KUBECONFIG.
+	$(BIN)/pytest -m kubelet
 
 chart-schema: install ## Writes the chart's values schema anew from the configuration classes.
 	$(BIN)/python helm/schema.py

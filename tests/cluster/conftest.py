@@ -67,15 +67,14 @@ def own_api(own_control_plane: ControlPlane) -> Iterator[Api]:
 
 
 @pytest.fixture
-def nodes(api: Api) -> None:
-    """Skips where nothing runs pods; returns when the namespace can have some."""
+def nodes(api: Api, require: Callable[[object, str], None]) -> None:
+    """Returns when the namespace can have pods."""
     ready = any(
         each["type"] == "Ready" and each["status"] == "True"
         for node in api.list(NODE).items
         for each in at(node, "status", "conditions") or ()
     )
-    if not ready:
-        pytest.skip("needs a cluster with a Ready node; set KUBECONFIG")
+    require(ready, "a cluster with a Ready node; set KUBECONFIG")
     until(lambda: "default" in names(api.list(ACCOUNT).items), "a controller has made the default account")
 
 

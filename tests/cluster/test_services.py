@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.cluster.conftest import until
 from tests.cluster.installed import install, labels, metadata
+from tests.conftest import require
 
 from pilothouse.cli.exits import Exit
 from pilothouse.client.trainer import TrainerClient
@@ -36,13 +37,11 @@ def here(api: Api, kubeconfig: Path) -> list[object]:
 
 
 def image(api: Api, component: str) -> str:
-    """Returns the name of a component's image on the nodes; skips where there is none."""
-    for node in api.list(NODE).items:
-        for each in at(node, "status", "images") or ():
-            for name in each["names"]:
-                if f"pilothouse/{component}:" in name:
-                    return str(name)
-    pytest.skip(f"no node has an image pilothouse/{component}")
+    """Returns the name of a component's image on the nodes."""
+    images = [each for node in api.list(NODE).items for each in at(node, "status", "images") or ()]
+    found = [name for each in images for name in each["names"] if f"pilothouse/{component}:" in name]
+    require(found, f"an image pilothouse/{component} on the nodes; deploy/docker/build makes it")
+    return str(found[0])
 
 
 def pod_of(api: Api, component: str, command: list[str], **environment: str) -> Object:
