@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from pilothouse.errors import DeadlineExceededError, QueueFullError, ScoringFailedError, UnavailableError
@@ -51,3 +53,56 @@ def test_an_answer_that_is_an_error_is_not_repeated() -> None:
     with pytest.raises(ScoringFailedError):
         Patience({"reward": Flaky(0)}, wait_seconds=60, on_wait=print).call("reward", work)
     assert work.calls == 1
+
+
+class Clock:
+    """Time that passes only where somebody sleeps or works."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self.pass_)
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+    def work(self, seconds: float, error: Exception | None) -> None:
+        self.now += seconds
+        if error is not None:
+            raise error
+
+
+def test_a_service_that_works_and_is_lost_again_has_been_away_only_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    errors = [UnavailableError("gone"), UnavailableError("gone again"), None]
+    patience = Patience({"policy": Flaky(0)}, wait_seconds=120, on_wait=lambda name, left: None)
+    patience.call("policy", lambda: clock.work(300, errors.pop(0)))
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"), [(300, DeadlineExceededError("frozen")), (2, UnavailableError("1 of 3 answer"))]
+)
+def test_a_service_that_says_it_is_there_and_does_nothing_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, error: Exception
+) -> None:
+    clock = Clock(monkeypatch)
+    patience = Patience({"policy": Flaky(0)}, wait_seconds=120, on_wait=lambda name, left: None)
+    with pytest.raises(UnavailableError, match="did not come back within 120 s"):
+        patience.call("policy", lambda: clock.work(seconds, error))
+    assert clock.now <= 2 * 300 + 120
+
+
+def test_the_countdown_is_told_once_a_second_also_where_a_look_takes_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Clock(monkeypatch)
+    told: list[float] = []
+    patience = Patience(
+        {"policy": Flaky(10**9)}, wait_seconds=5.2, on_wait=lambda name, left: told.append(left)
+    )
+    with pytest.raises(UnavailableError):
+        patience.call("policy", Work(UnavailableError("gone")))
+    assert told == pytest.approx([5, 4, 3, 2, 1])

@@ -5,17 +5,32 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pilothouse.client import PolicyClient, SamplingParams, WeightsClient
-from pilothouse.errors import FencedError, ManifestMismatchError, UnavailableError
+from pilothouse.client import (
+    PolicyClient,
+    PushResult,
+    SamplingParams,
+    StagedPush,
+    WeightsClient,
+    policy_codec,
+)
+from pilothouse.errors import (
+    FencedError,
+    InvalidRequestError,
+    ManifestMismatchError,
+    UnavailableError,
+)
 from pilothouse.models.tiny import tiny_model
+from pilothouse.trainer.patience import Patience
 from pilothouse.trainer.push_all import NewWeights, Quorum, WeightReplicas
 from pilothouse.trainer.replicas import Replica, Replicas
 from pilothouse.trainer.spread import PolicyReplicas, parts
@@ -197,10 +212,14 @@ def test_without_a_quorum_nothing_changes_anywhere(group: Callable[[int], Group]
     three.weights().push(new(1))
     for process in three.processes[:2]:
         process.kill()
-    with pytest.raises(UnavailableError, match="1 of 3 policy replicas could be given the weights, 2 are"):
-        three.weights().push(new(2, seed=4))
+    weights = three.weights()
+    patience = Patience({"weights": weights}, wait_seconds=3, on_wait=lambda name, left: None)
+    with pytest.raises(UnavailableError, match="1 of 3 policy replicas answer, 2 are needed"):
+        patience.call("weights", lambda: weights.push(new(2, seed=4)))
     assert three.versions() == [None, None, (1, 1)]
-    assert three.processes[2].process.poll() is None
+    three.processes[0].start()
+    three.processes[0].await_ready()
+    assert len(patience.call("weights", lambda: weights.push(new(2, seed=4)))) == 2
 
 
 @pytest.mark.heavy
@@ -208,8 +227,9 @@ def test_all_means_all(group: Callable[[int], Group]) -> None:
     two = group(2)
     two.weights("all").push(new(1))
     two.processes[0].kill()
-    with pytest.raises(UnavailableError, match="1 of 2 policy replicas"):
-        two.weights("all").push(new(2))
+    for _ in range(2):  # trying again does not make it forgotten
+        with pytest.raises(UnavailableError, match="1 of 2 policy replicas answer, 2 are needed"):
+            two.weights("all").push(new(2))
     assert two.versions() == [None, (1, 1)]
     two.listed.pop(0)  # its address is gone: the group is smaller now
     assert len(two.weights("all").push(new(2))) == 1
@@ -246,9 +266,98 @@ def test_replicas_come_and_go(group: Callable[[int], Group]) -> None:
     assert sorted(state.version for state in three.weights().states()) == [0, 0, 1]
     assert len(three.weights().push(new(1))) == 2
     three.listed = three.processes[1:]
-    assert len(three.replicas.members()) == 2
+    with three.replicas.held() as members:
+        assert len(members) == 2
     assert len(three.weights().push(new(2))) == 2
     assert three.versions() == [(1, 2)] * 2
+
+
+@pytest.mark.heavy
+def test_a_replica_is_not_closed_while_somebody_pushes_to_it(group: Callable[[int], Group]) -> None:
+    two = group(2)
+    leaving = f"127.0.0.1:{two.processes[0].weights_port}"
+    with two.replicas.held() as members:
+        two.listed.pop(0)
+        two.weights().push(new(1))  # looks at the addresses, as another thread would
+        (left,) = [replica for replica in members if replica.address == leaving]
+        assert left.weights.state().version == 0
+    with pytest.raises(InvalidRequestError, match="is closed"):
+        left.weights.state()
+
+
+@pytest.mark.heavy
+def test_a_replica_that_was_started_anew_before_its_commit_is_lost_and_no_more(
+    group: Callable[[int], Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = group(3)
+    weights = three.weights()
+    weights.push(new(1))
+    victim = three.processes[0]
+    commit = WeightsClient.commit
+
+    def after_a_restart(client: WeightsClient, *arguments: Any, **more: Any) -> PushResult:
+        if client.target.endswith(f":{victim.weights_port}"):
+            victim.kill()
+            victim.start()
+            victim.await_ready()
+        return commit(client, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WeightsClient, "commit", after_a_restart)
+        assert len(weights.push(new(2, seed=4))) == 2
+    assert three.versions() == [(0, 0), (1, 2), (1, 2)]
+    assert len(weights.push(new(2, seed=4))) == 1
+
+
+@pytest.mark.heavy
+def test_a_replica_that_copies_the_weights_while_they_are_pushed_has_them(
+    group: Callable[[int], Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = group(2)
+    late = two.processes[0]
+    stage = WeightsClient.stage
+
+    def after_a_copy(client: WeightsClient, *arguments: Any, **more: Any) -> StagedPush:
+        if client.target.endswith(f":{late.weights_port}"):
+            with WeightsClient(client.target) as peer:
+                peer.commit(stage(peer, new(1).whole, run="test", epoch=1, version=1))
+        return stage(client, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WeightsClient, "stage", after_a_copy)
+        assert len(two.weights().push(new(1))) == 1
+    assert two.versions() == [(1, 1)] * 2
+
+
+@pytest.mark.heavy
+def test_an_interrupted_batch_ends_at_all_replicas(
+    group: Callable[[int], Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = group(2)
+    two.weights().push(new(1))
+    ended: list[object] = []
+    events = policy_codec.events
+
+    def counted(response: Any) -> Iterator[Any]:
+        ended.append(response)
+        return events(response)
+
+    def interrupt_when_both_work() -> None:
+        with two.replicas.held() as members:
+            while not all(replica.calls for replica in members):
+                time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    monkeypatch.setattr(policy_codec, "events", counted)
+    long = SamplingParams(min_new_tokens=200, max_new_tokens=200)
+    with ThreadPoolExecutor() as threads:
+        interrupting = threads.submit(interrupt_when_both_work)
+        with pytest.raises(KeyboardInterrupt):
+            PolicyReplicas(two.replicas, calls=2).generate(PROMPTS, long, n=16, seeds=SEEDS)
+        interrupting.result()
+    assert len(ended) < 7 * 16
+    with two.replicas.held() as members:
+        assert [(replica.calls, replica.version) for replica in members] == [(0, (1, 1))] * 2
 
 
 @pytest.mark.heavy

@@ -1,5 +1,6 @@
 """Typed clients of the services: arrays or text in, dataclasses out."""
 
+from pilothouse.client.cancellation import Cancellation
 from pilothouse.client.feedback import FeedbackClient
 from pilothouse.client.feedback_async import AsyncFeedbackClient
 from pilothouse.client.feedback_types import (
@@ -78,6 +79,7 @@ __all__ = [
     "AsyncRewardModelsClient",
     "AsyncTrainerClient",
     "AsyncWeightsClient",
+    "Cancellation",
     "Chat",
     "Completion",
     "EnsembleCombination",

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -11,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pilothouse.client import channels
+from pilothouse.client.cancellation import Cancellation
 from pilothouse.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -49,6 +51,7 @@ class SyncClient:
         """
         self.target = target
         self.timeout_seconds = timeout_seconds
+        self._closed = False
         self._channel = channels.connect(target, **security)
 
     def wait_ready(self, timeout_seconds: float) -> None:
@@ -57,6 +60,7 @@ class SyncClient:
         Raises:
             UnavailableError: It does not in time.
         """
+        self._check_open()
         deadline = time.monotonic() + timeout_seconds
         watch = health_pb2_grpc.HealthStub(self._channel).Watch
         while (left := deadline - time.monotonic()) > 0:
@@ -73,6 +77,7 @@ class SyncClient:
 
     def close(self) -> None:
         """Closes the channel; running calls are cancelled."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -83,7 +88,13 @@ class SyncClient:
     ) -> None:
         self.close()
 
+    def _check_open(self) -> None:
+        """Raises where gRPC would end the process: a method first used on a closed channel."""
+        if self._closed:
+            raise InvalidRequestError(f"this client of {self.target} is closed; make another one")
+
     def _call(self, method: Callable[..., Response], request: object) -> Response:
+        self._check_open()
         try:
             return method(request, timeout=self.timeout_seconds)
         except grpc.RpcError as error:
@@ -107,16 +118,23 @@ class SyncClient:
             call.cancel()
         return None
 
-    def _stream(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
+    def _stream(
+        self, method: Callable[..., Any], request: object, cancellation: Cancellation | None = None
+    ) -> Iterator[Any]:
+        cancellation = cancellation or Cancellation()
         attempts = Attempts(self.timeout_seconds)
         while True:
+            self._check_open()
             call = method(request, timeout=attempts.seconds_left)
             try:
-                for answer in call:
-                    attempts.answered = True
-                    yield answer
-                return
+                with cancellation.over(call):
+                    for answer in call:
+                        attempts.answered = True
+                        yield answer
+                    return
             except grpc.RpcError as error:
+                if cancellation.cancelled:
+                    raise CancelledError from error
                 pause = attempts.pause_seconds(self._explained(error), error)
             finally:
                 call.cancel()  # a caller who stops reading frees the server's slots

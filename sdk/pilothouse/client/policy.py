@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from pilothouse.client import policy_codec as codec
 from pilothouse.client.base import AsyncClient, SyncClient
+from pilothouse.client.cancellation import Cancellation
 from pilothouse.client.channels import Security
 from pilothouse.client.types import (
     Completion,
@@ -34,6 +35,7 @@ class PolicyClient(SyncClient):
         *,
         n: int = 1,
         seeds: Sequence[int] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> list[Completion]:
         """Returns ``n`` completions of every prompt, by prompt, then by sample.
 
@@ -43,13 +45,15 @@ class PolicyClient(SyncClient):
             n: Completions per prompt.
             seeds: One per prompt; completion j of prompt i depends on (seeds[i], j) and the weights only.
                 None: drawn by the server.
+            cancellation: Ends the call from another thread.
 
         Raises:
             InvalidRequestError: A prompt or limit is not what the model takes.
             QueueFullError: The policy has as much waiting work as it takes.
             UnavailableError: The policy cannot be reached or went away.
+            concurrent.futures.CancelledError: The call was cancelled.
         """
-        events = self.stream(prompts, sampling, n=n, seeds=seeds)
+        events = self.stream(prompts, sampling, n=n, seeds=seeds, cancellation=cancellation)
         return codec.in_order((event for event in events if isinstance(event, Completion)), len(prompts), n)
 
     def stream(
@@ -60,13 +64,14 @@ class PolicyClient(SyncClient):
         n: int = 1,
         seeds: Sequence[int] | None = None,
         stream_tokens: bool = False,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[Completion | TokenEvent]:
         """Yields completions as they end and, if asked, tokens as they are sampled; see ``generate``.
 
         Closing the iterator cancels what is still running.
         """
         request = codec.generate_request(prompts, sampling, n=n, seeds=seeds, stream_tokens=stream_tokens)
-        for response in self._stream(self._stub.Generate, request):
+        for response in self._stream(self._stub.Generate, request, cancellation):
             yield from codec.events(response)
 
     @overload

@@ -119,6 +119,7 @@ class WeightsClient(SyncClient):
         Raises:
             UnavailableError, DeadlineExceededError: The policy cannot be reached.
         """
+        self._check_open()
         seconds = min(self.timeout_seconds, codec.STATE_SECONDS)
         try:
             answer = self._stub.GetWeights(weights_pb2.GetWeightsRequest(), timeout=seconds)

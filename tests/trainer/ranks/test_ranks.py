@@ -81,6 +81,7 @@ def test_rank_0_notices_a_killed_helper_while_it_learns_and_while_it_does_not(
     ranks.processes[1].kill()
     output = ranks.outputs()[0]
     assert "error: rank 1 of 2 ranks was lost" in output
+    assert ("a rank is lost; the run stops" in output) == (rollout == "long")
     assert ranks.statuses == [Exit.UNAVAILABLE, -signal.SIGKILL]
 
 

@@ -115,9 +115,8 @@ def steps(leader: Alone, learner: PpoLearner, stop: list[bool]) -> None:
             learner.step(batch, texts)
         say(f"step {learner.updates}")
         if os.environ.get("ROLLOUT") == "long":
-            while not stop:
+            while not stop:  # the others are not needed
                 time.sleep(0.05)
-                leader.share(learner)  # raises when a rank is lost
     if os.environ.get("GATE"):
         batch = WORLD.batch(learner, reward_version="another")
         with leader.learning(batch, ()):

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 
-from pilothouse.client import Completion
+from pilothouse.client import Cancellation, Completion
 from pilothouse.errors import VersionMixError
 from pilothouse.trainer.prompts import Draw
 from pilothouse.trainer.rollout import Rollout, Workshop, rollout_metrics
@@ -32,6 +32,7 @@ class AsyncRollouts:
         self._batches: deque[tuple[int, Future[list[Sample]]]] = deque()  # (draw after it, its samples)
         self._policy_is_behind = threading.Event()
         self._closing = threading.Event()
+        self._calls = Cancellation()
 
     def collect(self) -> Rollout:
         """Returns samples of whole batches until enough are fresh; stale ones are dropped and counted.
@@ -55,6 +56,7 @@ class AsyncRollouts:
     def close(self) -> None:
         """Cancels what runs ahead; its samples are never used. The ledger hears no more of it."""
         self._closing.set()
+        self._calls.cancel()
         self._judges.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._batches.clear()
@@ -113,12 +115,10 @@ class AsyncRollouts:
                 shop.sampling,
                 n=count,
                 seeds=[draw.seed for draw in missing],
+                cancellation=self._calls,
             )
-            for event in stream:
-                if self._closing.is_set():
-                    raise CancelledError
-                if isinstance(event, Completion):
-                    arrived(missing[event.prompt_index], event)
+            for completion in stream:
+                arrived(missing[completion.prompt_index], completion)
 
         shop.patience.call("policy", attempt)
         return [judged[name].result() for draw in draws for name in names[draw.number]]

@@ -21,6 +21,8 @@ LOST = (UnavailableError, DrainingError, DeadlineExceededError, QueueFullError)
 
 _LOOK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2
+_AT_WORK_SECONDS = 10.0
+"""A call that failed after longer than this was being worked on, unless its time ran out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ class Patience:
 
         Args:
             services: Clients by the service's name.
-            wait_seconds: Longest time from a service's loss to its next answer.
+            wait_seconds: Longest time that a service may be away during one call, all its absences together.
             on_wait: Told about once a second which service is waited for and how many seconds are left.
         """
         self._services = services
@@ -63,26 +65,32 @@ class Patience:
         Raises:
             UnavailableError: The service did not come back in time.
         """
-        deadline, losses = None, 0
+        away, losses = 0.0, 0
         while True:
+            began = time.monotonic()
             try:
                 return work()
             except LOST as error:
+                tried = time.monotonic() - began
+                if losses and (tried < _AT_WORK_SECONDS or isinstance(error, DeadlineExceededError)):
+                    away += tried  # it was not there for this attempt either
                 losses += 1
-                deadline = deadline or time.monotonic() + self._wait_seconds
                 _log.warning("service lost", service=service, retry=losses, problem=str(error))
-                self._await(service, deadline, error)
+                away += self._await(service, self._wait_seconds - away, error)
 
-    def _await(self, service: str, deadline: float, error: PilothouseError) -> None:
+    def _await(self, service: str, seconds: float, error: PilothouseError) -> float:
+        """Returns how long it took until the service was back."""
+        began = time.monotonic()
         time.sleep(error.retry_after_seconds or _PAUSE_SECONDS)  # a healthy service that refuses: no hot loop
-        while (left := deadline - time.monotonic()) > 0:
+        while (left := began + seconds - time.monotonic()) > 0:
+            look = time.monotonic() + min(_LOOK_SECONDS, left)
             try:
                 self._services[service].wait_ready(timeout_seconds=min(_LOOK_SECONDS, left))
             except LOST:
                 self._on_wait(service, left)
-                time.sleep(min(_PAUSE_SECONDS, left))
+                time.sleep(max(look - time.monotonic(), 0.0))
             else:
-                return
+                return time.monotonic() - began
         raise UnavailableError(
             f"{service} did not come back within {self._wait_seconds:g} s ({error}); start it again and "
             "resume the run, nothing is lost"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import structlog
 import torch
@@ -140,7 +141,7 @@ def prepared(
     run_dir.write_config(config)
     learner = PpoLearner(policy, value, config, ranks=leader.ranks)
     learner.epoch = run_dir.take_epoch(above=max(served_epoch, lease.epoch))
-    lease.note_epoch(learner.epoch)
+    patience.call("lease", partial(lease.note_epoch, learner.epoch))
     tensorboard = run_dir.tensorboard_folder if run.tensorboard else None
     with (
         Ledger(run_dir.ledger_file) as ledger,

@@ -17,7 +17,13 @@ import structlog
 
 from pilothouse.client import KvPolicy, PushResult, StagedPush, WeightsState
 from pilothouse.client.push_plan import PushPlan, plan_push
-from pilothouse.errors import ParentMismatchError, PilothouseError, UnavailableError
+from pilothouse.errors import (
+    NotFoundError,
+    ParentMismatchError,
+    PilothouseError,
+    StaleVersionError,
+    UnavailableError,
+)
 from pilothouse.tensors import Tokens
 from pilothouse.trainer.patience import LOST
 from pilothouse.trainer.replicas import Replica, Replicas, Version, nobody
@@ -60,7 +66,12 @@ class WeightReplicas:
     """The weights ports of all replicas."""
 
     def __init__(self, replicas: Replicas, quorum: Quorum) -> None:
-        """Pushes to ``replicas``; ``quorum`` of those that answer must take part."""
+        """Pushes to ``replicas``.
+
+        Args:
+            replicas: All of them.
+            quorum: How many must take part of those that answer or, while they have an address, ever did.
+        """
         self._replicas = replicas
         self._quorum = quorum
 
@@ -78,8 +89,8 @@ class WeightReplicas:
         Raises:
             UnavailableError: None does in time.
         """
-        members = self._replicas.members()
-        heard = self._replicas.each(members, lambda replica: replica.weights.wait_ready(timeout_seconds))
+        with self._replicas.held() as members:
+            heard = self._replicas.each(members, lambda replica: replica.weights.wait_ready(timeout_seconds))
         if not heard.answers:
             raise nobody(heard.lost.values())
 
@@ -94,33 +105,47 @@ class WeightReplicas:
                 the push completes it.
             PilothouseError: A replica refused; see `pilothouse.client.WeightsClient.push`.
         """
-        voters = {replica for replica in self._replicas.members() if replica.version is not None}
-        states = self._replicas.ask()
-        voters |= states.keys()
-        done = [replica for replica, state in states.items() if _serves(state, new)]
-        behind = [replica for replica in states if replica not in done]
-        with self._staged(new, behind) as staged:
-            self._demand(len(done) + len(staged), voters, "could be given the weights")
-            commits = self._replicas.each(
-                list(staged),
-                lambda replica: replica.weights.commit(
-                    staged[replica], probes=new.probes, kv_policy=new.kv_policy
-                ),
-            )
-        serving = [*done, *commits.answers]
-        self._replicas.note(dict.fromkeys(serving, (new.epoch, new.version)))
-        self._demand(len(serving), voters, "have committed the weights")
+        with self._replicas.held() as members:
+            states = self._replicas.ask()
+            voters = {replica for replica in members if replica.took_part} | states.keys()
+            self._demand(len(states), voters, "answer")  # before the bytes travel
+            done = [replica for replica, state in states.items() if _serves(state, new)]
+            behind = [replica for replica in states if replica not in done]
+            with self._staged(new, behind, done) as staged:
+                self._demand(len(done) + len(staged), voters, "could be given the weights")
+                commits = self._replicas.each(list(staged), partial(self._commit, new, staged))
+            self._replicas.note(dict.fromkeys(done, (new.epoch, new.version)))
+            self._demand(len(done) + len(commits.answers), voters, "have committed the weights")
         for replica, error in commits.lost.items():
             _log.warning("replica did not commit", replica=replica.address, problem=str(error))
         return list(commits.answers.values())
 
+    def _commit(self, new: NewWeights, staged: Mapping[Replica, StagedPush], replica: Replica) -> PushResult:
+        """Commits at one replica and notes it, whatever comes of the others."""
+        try:
+            result = replica.weights.commit(staged[replica], probes=new.probes, kv_policy=new.kv_policy)
+        except NotFoundError as error:
+            raise UnavailableError(f"{replica.address} has lost the weights it was given: {error}") from error
+        self._replicas.note({replica: (new.epoch, new.version)})
+        return result
+
     @contextmanager
-    def _staged(self, new: NewWeights, behind: Sequence[Replica]) -> Iterator[dict[Replica, StagedPush]]:
-        """Uploads to several replicas at the same time; what was not committed is dropped on an error."""
+    def _staged(
+        self, new: NewWeights, behind: Sequence[Replica], done: list[Replica]
+    ) -> Iterator[dict[Replica, StagedPush]]:
+        """Uploads to several replicas at the same time; what was not committed is dropped on an error.
+
+        A replica that has copied the same weights from another one meanwhile becomes one of those ``done``.
+        """
         staged: dict[Replica, StagedPush] = {}
 
         def stage(replica: Replica) -> None:
-            staged[replica] = _stage(replica, new)
+            try:
+                staged[replica] = _stage(replica, new)
+            except StaleVersionError:
+                if not _serves(replica.weights.state(), new):
+                    raise
+                done.append(replica)
 
         ended = threading.Event()
         keeping = threading.Thread(target=_keep_alive, args=(staged, ended), daemon=True)

@@ -1,8 +1,9 @@
 """The replicas of the policy: which there are, what each serves, and which of them may be asked."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -31,8 +32,12 @@ class Replica:
     policy: PolicyClient
     version: Version | None = None
     """What it served when it was last heard of; None once it was lost."""
+    took_part: bool = False
+    """Whether it has ever answered: from then on it is missed while it has an address."""
     calls: int = 0
     """Calls for completions that run there."""
+    holders: int = 0
+    """How many threads hold it, see `Replicas.held`."""
 
     def close(self) -> None:
         """Closes its channels; running calls are cancelled."""
@@ -65,8 +70,9 @@ class Replicas:
         self._members: dict[str, Replica] = {}
         self._leaving: list[Replica] = []
 
-    def members(self) -> list[Replica]:
-        """Returns every replica that has an address now, ready or not."""
+    @contextmanager
+    def held(self) -> Iterator[list[Replica]]:
+        """Yields every replica that has an address now, ready or not; none of them is closed meanwhile."""
         current = self._addresses.current()
         with self._changed:
             for address in sorted(current - self._members.keys()):
@@ -75,8 +81,16 @@ class Replicas:
             for address in sorted(self._members.keys() - current):
                 _log.info("policy replica is gone", replica=address)
                 self._leaving.append(self._members.pop(address))
-            self._close_idle()
-            return [self._members[address] for address in sorted(self._members)]
+            members = [self._members[address] for address in sorted(self._members)]
+            for replica in members:
+                replica.holders += 1
+        try:
+            yield members
+        finally:
+            with self._changed:
+                for replica in members:
+                    replica.holders -= 1
+                self._close_idle()
 
     def ask(self) -> dict[Replica, WeightsState]:
         """Asks every replica what it serves, and notes it.
@@ -84,7 +98,8 @@ class Replicas:
         Raises:
             UnavailableError: None answers.
         """
-        heard = self.each(self.members(), lambda replica: replica.weights.state())
+        with self.held() as members:
+            heard = self.each(members, lambda replica: replica.weights.state())
         self.note({replica: (state.epoch, state.version) for replica, state in heard.answers.items()})
         if not heard.answers:
             raise nobody(heard.lost.values())
@@ -92,6 +107,8 @@ class Replicas:
 
     def each(self, replicas: Sequence[Replica], work: Callable[[Replica], Answer]) -> Heard[Answer]:
         """Does the same with several replicas at the same time; those that do not answer are noted as lost.
+
+        Call it while they are ``held``.
 
         Raises:
             PilothouseError: One has answered with an error, once all have ended.
@@ -119,6 +136,7 @@ class Replicas:
         with self._changed:
             for replica, version in versions.items():
                 replica.version = version
+                replica.took_part |= version is not None
             self._changed.notify_all()
 
     def once(self, work: Callable[[Replica], Answer]) -> Answer:
@@ -158,7 +176,8 @@ class Replicas:
         Raises:
             UnavailableError: None does in time.
         """
-        heard = self.each(self.members(), lambda replica: replica.policy.wait_ready(timeout_seconds))
+        with self.held() as members:
+            heard = self.each(members, lambda replica: replica.policy.wait_ready(timeout_seconds))
         if not heard.answers:
             raise nobody(heard.lost.values())
 
@@ -205,8 +224,8 @@ class Replicas:
                 self._changed.wait()
 
     def _close_idle(self) -> None:
-        """Closes those that have left and answer nobody any more."""
-        for replica in [replica for replica in self._leaving if replica.calls == 0]:
+        """Closes those that have left and that nobody uses any more."""
+        for replica in [entry for entry in self._leaving if entry.calls == entry.holders == 0]:
             self._leaving.remove(replica)
             replica.close()
 

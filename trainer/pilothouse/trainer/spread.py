@@ -1,7 +1,6 @@
 """Spreads prompts over all replicas of the policy that serve the newest weights."""
 
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import TypeVar
 
 import numpy.typing as npt
 
-from pilothouse.client import Completion, PolicyLogprobs, PolicyModel, Prompts, SamplingParams
+from pilothouse.client import Cancellation, Completion, PolicyLogprobs, PolicyModel, Prompts, SamplingParams
 from pilothouse.tensors import Tokens
 from pilothouse.trainer.replicas import Replica, Replicas
 
@@ -39,36 +38,51 @@ class PolicyReplicas:
             UnavailableError: No replica is left.
             PilothouseError: See `pilothouse.client.PolicyClient.generate`.
         """
+        cancellation = Cancellation()
 
         def call(part: range) -> list[Completion]:
             found = self._replicas.anywhere(
                 lambda replica: replica.policy.generate(
-                    prompts[part.start : part.stop], sampling, n=n, seeds=seeds[part.start : part.stop]
+                    prompts[part.start : part.stop],
+                    sampling,
+                    n=n,
+                    seeds=seeds[part.start : part.stop],
+                    cancellation=cancellation,
                 ),
                 alone=True,
             )
             return [replace(entry, prompt_index=entry.prompt_index + part.start) for entry in found]
 
-        return [entry for found in in_parallel(parts(len(prompts), self._calls), call) for entry in found]
+        found = in_parallel(parts(len(prompts), self._calls), call, cancellation)
+        return [entry for part in found for entry in part]
 
     def stream(
-        self, prompts: Sequence[Tokens], sampling: SamplingParams, *, n: int, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Tokens],
+        sampling: SamplingParams,
+        *,
+        n: int,
+        seeds: Sequence[int],
+        cancellation: Cancellation | None = None,
     ) -> Iterator[Completion]:
-        """Yields completions as they end. Closing the iterator cancels what is still running.
+        """Yields completions as they end. Closing the iterator ends what runs, and so does ``cancellation``.
 
         Raises:
             UnavailableError: A replica was lost; what it had still to say is for the caller to ask again.
+            concurrent.futures.CancelledError: The calls were cancelled.
         """
         events: queue.SimpleQueue[Completion | BaseException | None] = queue.SimpleQueue()
-        closed = threading.Event()
+        calls = Cancellation()
 
         def call(part: range, replica: Replica) -> None:
             stream = replica.policy.stream(
-                prompts[part.start : part.stop], sampling, n=n, seeds=seeds[part.start : part.stop]
+                prompts[part.start : part.stop],
+                sampling,
+                n=n,
+                seeds=seeds[part.start : part.stop],
+                cancellation=calls,
             )
             for event in stream:
-                if closed.is_set():
-                    return
                 if isinstance(event, Completion):
                     events.put(replace(event, prompt_index=event.prompt_index + part.start))
 
@@ -85,9 +99,10 @@ class PolicyReplicas:
             for part in found:
                 threads.submit(told, part)
             try:
-                yield from _until_all_end(events, len(found))
+                with (cancellation or Cancellation()).over(calls):
+                    yield from _until_all_end(events, len(found))
             finally:
-                closed.set()
+                calls.cancel()
 
     def logprobs(
         self, sequences: Sequence[Tokens], prompt_lengths: npt.ArrayLike, temperature: float = 1.0
@@ -122,12 +137,22 @@ def parts(count: int, calls: int) -> list[range]:
     return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def in_parallel(items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
-    """Does the same with every item, at the same time where there are several; in their order."""
+def in_parallel(items: Sequence[Item], work: Callable[[Item], Result], calls: Cancellation) -> list[Result]:
+    """Does the same with every item, at the same time where there are several; in their order.
+
+    Args:
+        items: At least one.
+        work: Its calls are ``calls``' to end when one of them fails or this thread is interrupted.
+        calls: Of all items.
+    """
     if len(items) == 1:
         return [work(items[0])]
     with ThreadPoolExecutor(len(items)) as threads:
-        return list(threads.map(work, items))
+        try:
+            return list(threads.map(work, items))
+        except BaseException:
+            calls.cancel()
+            raise
 
 
 def _until_all_end(

@@ -89,6 +89,7 @@ class Leader(Alone):
         self._turn = threading.Lock()
         self._ended = threading.Event()
         self._leaving = False
+        self._lost: RankLostError | None = None
         self._pause_seconds = min(config.timeout_seconds / 4, _LONGEST_SILENCE_SECONDS)
         self._thread = threading.Thread(target=self._keep_in_touch, name="ranks", daemon=True)
         self._thread.start()
@@ -113,13 +114,19 @@ class Leader(Alone):
             yield
 
     def end(self, order: Order) -> None:
-        """Tells the others, unless they are lost, how the run has ended."""
+        """Tells the others, unless they are lost, how the run has ended.
+
+        Raises:
+            RankLostError: The run was stopped because a rank was lost.
+        """
         with self._turn:
             if not self._ended.is_set():
                 self._ended.set()
                 with suppress(RankLostError):  # all there is to say has been said
                     self._say(order)
         self._thread.join()
+        if self._lost is not None and order == Order.STOPPED:
+            raise self._lost
 
     @contextmanager
     def _together(self, order: Order, what: Json, tensors: Sequence[Tensor]) -> Iterator[None]:
@@ -148,8 +155,11 @@ class Leader(Alone):
                     return
                 try:
                     self._say(Order.WAIT)
-                except RankLostError:
-                    return  # the next one to use the group hears of it
+                except RankLostError as error:
+                    _log.warning("a rank is lost; the run stops before its next step", problem=str(error))
+                    self._lost = error  # who uses the group before that hears of it too
+                    self._on_leave()
+                    return
 
 
 @contextmanager
