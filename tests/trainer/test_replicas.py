@@ -320,7 +320,7 @@ def test_a_replica_that_copies_the_weights_while_they_are_pushed_has_them(
     def after_a_copy(client: WeightsClient, *arguments: Any, **more: Any) -> StagedPush:
         if client.target.endswith(f":{late.weights_port}"):
             with WeightsClient(client.target) as peer:
-                peer.commit(stage(peer, new(1).whole, run="test", epoch=1, version=1))
+                peer.commit(stage(peer, new(1).whole, run="copy", epoch=1, version=1))
         return stage(client, *arguments, **more)
 
     with monkeypatch.context() as patched:
