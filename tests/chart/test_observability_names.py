@@ -143,6 +143,7 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None
         sleep(0.5)
 
 
+@pytest.mark.heavy
 def test_a_real_prometheus_has_an_answer_for_every_panel_and_rule(
     system: System, tmp_path: Path, render: Renderer, require: Require
 ) -> None:

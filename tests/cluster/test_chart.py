@@ -66,6 +66,7 @@ def version(kubectl: Kubectl) -> str:
     return str(json.loads(kubectl("get", "--raw", "/version"))["gitVersion"].removeprefix("v"))
 
 
+@pytest.mark.heavy
 def test_it_takes_every_object_of_every_value_set(render: Renderer, kubectl: Kubectl, version: str) -> None:
     asked: set[str] = set()
     too_old = INDEXED_JOBS if tuple(map(int, version.split(".")[:2])) < (1, 22) else set()

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.request import urlopen
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pilothouse.client import FeedbackAnswer, FeedbackClient, FeedbackTask, QueueSettings, Ranking
@@ -30,6 +31,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         sleep(0.1)
 
 
+@pytest.mark.heavy
 def test_open_tasks_and_agreement_follow_what_people_do(tmp_path: Path, url: str) -> None:
     tasks = [
         FeedbackTask(id=name, prompt=name, answers=[FeedbackAnswer(text=f"{name} {a}") for a in range(3)])

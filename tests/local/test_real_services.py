@@ -20,6 +20,9 @@ OVERRIDES = [
 TOKENS = np.arange(10, 18, dtype=np.int32)
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The three services on the built-in model."""

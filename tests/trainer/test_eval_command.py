@@ -12,6 +12,7 @@ from pilothouse.trainer.commands import evaluate
 from pilothouse.trainer.evaluate import Evaluation
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(200)
 def test_a_served_policy_is_judged_by_one_command(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"

@@ -31,6 +31,7 @@ def _texts(task: FeedbackTask) -> list[str]:
     return [answer if isinstance(answer, str) else answer.text for answer in task.answers]
 
 
+@pytest.mark.heavy
 def test_people_get_first_what_the_serving_ensemble_disagrees_on(place: Place) -> None:
     place.serve(*RANDOM_MODELS)
     with RewardClient(place.targets["reward"]) as reward:

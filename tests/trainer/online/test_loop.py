@@ -96,6 +96,7 @@ def card(model: str | Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.heavy
 def test_a_loop_that_is_ended_before_and_in_its_states_goes_on_there_and_does_nothing_twice(
     place: Place,
 ) -> None:

@@ -11,6 +11,7 @@ from pilothouse.cli.exits import Exit
 Run = Callable[..., Any]
 
 
+@pytest.mark.heavy
 def test_two_ranks_learn_what_one_learns_and_the_same_bits_every_time(run_ranks: Run) -> None:
     runs = [run_ranks("worker learn", 2, SEED="1", CASES="3") for _ in range(2)]
     outputs = [output for ranks in runs for output in ranks.outputs()]
@@ -47,6 +48,7 @@ def assert_named(ranks: Any, lost: int) -> None:
         assert ranks.processes[rank].returncode == Exit.UNAVAILABLE
 
 
+@pytest.mark.heavy
 def test_the_others_end_when_the_run_is_finished(run_ranks: Run) -> None:
     ranks = run_ranks("worker run", 2, STEPS="2")
     outputs = ranks.outputs()
@@ -54,6 +56,7 @@ def test_the_others_end_when_the_run_is_finished(run_ranks: Run) -> None:
     assert ranks.statuses == [0, 0], outputs
 
 
+@pytest.mark.heavy
 def test_a_rank_that_is_told_to_end_has_the_run_stopped_between_two_steps(run_ranks: Run) -> None:
     ranks = run_ranks("worker run", 2)
     ranks.wait_for(0, "step 1")
@@ -64,6 +67,7 @@ def test_a_rank_that_is_told_to_end_has_the_run_stopped_between_two_steps(run_ra
     assert ranks.statuses == [0, Exit.INTERRUPTED], other
 
 
+@pytest.mark.heavy
 def test_a_gate_stops_all_ranks(run_ranks: Run) -> None:
     ranks = run_ranks("worker run", 2, STEPS="1", GATE="yes")
     output, other = ranks.outputs()
@@ -85,6 +89,7 @@ def test_rank_0_notices_a_killed_helper_while_it_learns_and_while_it_does_not(
     assert ranks.statuses == [Exit.UNAVAILABLE, -signal.SIGKILL]
 
 
+@pytest.mark.heavy
 def test_a_helper_ends_when_rank_0_is_killed(run_ranks: Run) -> None:
     ranks = run_ranks("worker run", 2, ROLLOUT="long")
     ranks.wait_for(0, "step 1")
@@ -93,6 +98,7 @@ def test_a_helper_ends_when_rank_0_is_killed(run_ranks: Run) -> None:
     assert ranks.statuses[1] == Exit.UNAVAILABLE
 
 
+@pytest.mark.heavy
 def test_a_rank_that_comes_back_too_early_is_sent_away(run_ranks: Run) -> None:
     ranks = run_ranks("losing", 2, LOST="1", SIGNAL="SIGSTOP", TIMEOUT="100")
     ranks.wait_for(1, "met")
