@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pilothouse.client import (
+    Cancellation,
     Completion,
     PolicyLogprobs,
     PolicyModel,
@@ -87,7 +88,13 @@ class FakePolicy(Service):
         return PolicyLogprobs(rows, self.epoch, self.version)
 
     def stream(
-        self, prompts: Sequence[Tokens], sampling: SamplingParams, *, n: int, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Tokens],
+        sampling: SamplingParams,
+        *,
+        n: int,
+        seeds: Sequence[int],
+        cancellation: Cancellation | None = None,
     ) -> Iterator[Completion]:
         self.requests.append([list(map(int, prompt)) for prompt in prompts])
         self.answer()

@@ -118,6 +118,8 @@ class AsyncRollouts:
                 cancellation=self._calls,
             )
             for completion in stream:
+                if self._closing.is_set():
+                    raise CancelledError
                 arrived(missing[completion.prompt_index], completion)
 
         shop.patience.call("policy", attempt)
