@@ -54,6 +54,18 @@ def test_an_upgrade_that_changes_it_makes_another_job(render: Renderer) -> None:
     assert all(re.fullmatch(rf"{FULL_NAME}-trainer-[0-9a-f]{{8}}", name) for name in names)
 
 
+def test_what_cannot_be_changed_of_a_job_is_in_its_name(render: Renderer) -> None:
+    """The API server refuses an upgrade that changes more than these; it may be newer than at the last one."""
+    changeable = {"backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"}
+    found: dict[str, dict[str, object]] = {}
+    for values in ("default", "ranks", "supervised"):
+        for version in ("1.22.0", "1.25.9", "1.26.0", "1.37.0"):
+            spec = render(values, version=version).workload("trainer")["spec"]
+            fixed = {key: value for key, value in spec.items() if key not in changeable}
+            assert found.setdefault(job_name(render, values, version=version), fixed) == fixed
+    assert len(found) == 6  # nothing else hangs on the version
+
+
 def test_eviction_is_no_failure_and_a_wrong_configuration_is_not_tried_again(render: Renderer) -> None:
     rules = render(version="1.26.0").workload("trainer")["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["Ignore", "FailJob"]

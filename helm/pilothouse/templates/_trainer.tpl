@@ -1,8 +1,8 @@
 {{/*
 The trainer as a Job: dict root, c, annotations.
 
-A Job's pods cannot be changed, so its name carries the digest of their template. An upgrade that changes nothing
-in it leaves the Job alone; one that does makes another Job, which waits for the lease while Helm deletes the old one: that one's
+A Job's pods cannot be changed, nor what counts them, so its name carries the digest of both. An upgrade that changes nothing
+in them leaves the Job alone; one that does makes another Job, which waits for the lease while Helm deletes the old one: that one's
 trainer finishes its step, writes a checkpoint and gives the lease up, and the new one goes on from there.
 */}}
 {{- define "pilothouse.trainerJob" -}}
@@ -20,7 +20,8 @@ trainer finishes its step, writes a checkpoint and gives the lease up, and the n
 {{- $run = concat (include "pilothouse.torchrun" (dict "c" $c "perPod" $perPod "several" $several) | fromYamlArray) $run -}}
 {{- end -}}
 {{- $pod := include "pilothouse.podTemplate" (merge (dict "job" true "command" $run "env" $env "subdomain" (ternary (printf "%s-trainer-ranks" $full) "" $several)) .) -}}
-{{- $name := printf "%s-trainer-%s" $full ($pod | sha256sum | trunc 8) -}}
+{{- $fixed := include "pilothouse.jobFixed" (dict "root" .root "c" $c) | trim -}}
+{{- $name := printf "%s-trainer-%s" $full (printf "%s\n%s" $fixed $pod | sha256sum | trunc 8) -}}
 apiVersion: batch/v1
 kind: Job
 metadata:
@@ -34,26 +35,35 @@ spec:
   ttlSecondsAfterFinished: {{ . }}
   {{- end }}
   {{- if $several }}
-  completionMode: Indexed
-  completions: {{ int $c.ranks }}
   parallelism: {{ int $c.ranks }}
   {{- end }}
-  {{- if include "pilothouse.since" (dict "root" .root "version" "1.26") }}
-  podFailurePolicy:
-    rules:
-      # Eviction, preemption and lost nodes are not the trainer's failures; a wrong configuration stays wrong.
-      - action: Ignore
-        onPodConditions:
-          - type: DisruptionTarget
-            status: "True"
-      - action: FailJob
-        onExitCodes:
-          containerName: trainer
-          operator: In
-          values: [2]
+  {{- with $fixed }}
+  {{- . | nindent 2 }}
   {{- end }}
   template:
     {{- $pod | replace "JOB_NAME_OF_RANKS" $name | nindent 4 }}
+{{- end -}}
+
+{{/* What of a Job's spec, beside its pods, the API server lets nobody change: dict root, c. Some hangs on its version. */}}
+{{- define "pilothouse.jobFixed" -}}
+{{- if gt (int .c.ranks) 1 }}
+completionMode: Indexed
+completions: {{ int .c.ranks }}
+{{- end }}
+{{- if include "pilothouse.since" (dict "root" .root "version" "1.26") }}
+podFailurePolicy:
+  rules:
+    # Eviction, preemption and lost nodes are not the trainer's failures; a wrong configuration stays wrong.
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+    - action: FailJob
+      onExitCodes:
+        containerName: trainer
+        operator: In
+        values: [2]
+{{- end }}
 {{- end -}}
 
 {{/* Where torch.distributed meets, one process a pod: dict root, c, perPod. */}}
