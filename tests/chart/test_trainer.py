@@ -55,7 +55,7 @@ def test_an_upgrade_that_changes_it_makes_another_job(render: Renderer) -> None:
 
 
 def test_what_cannot_be_changed_of_a_job_is_in_its_name(render: Renderer) -> None:
-    """The API server refuses an upgrade that changes more than these; it may be newer than at the last one."""
+    """The API server refuses an upgrade that changes more, and it may be a newer one than at the last."""
     changeable = {"backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"}
     found: dict[str, dict[str, object]] = {}
     for values in ("default", "ranks", "supervised"):
