@@ -1,5 +1,8 @@
 """templates/checks.yaml: what each of them refuses stands with the template that it protects."""
 
+import re
+from typing import Any
+
 import pytest
 
 from .rendering import RefusedError, Renderer
@@ -33,11 +36,18 @@ def test_fetching_needs_an_image(render: Renderer) -> None:
         render({"models": {"fetch": {"enabled": True}}})
 
 
-def test_names_of_services_begin_with_a_letter(render: Renderer) -> None:
-    with pytest.raises(
-        RefusedError, match=r"would be called 7days-pilothouse-...: names of Services begin with"
-    ):
+def test_names_that_no_service_can_have_are_refused(render: Renderer) -> None:
+    def refused(name: str) -> Any:
+        told = rf"would be called {re.escape(name)}-\.\.\.: names of Services begin with a letter and have"
+        return pytest.raises(RefusedError, match=told)
+
+    with refused("7days-pilothouse"):
         render(release="7days")
+    with refused("my.rel-pilothouse"):
+        render(release="my.rel")
+    with refused("run-My_App"):
+        render({"nameOverride": "My_App"})
+    assert render({"fullnameOverride": "mine"}, release="my.rel").objects
     with pytest.raises(RefusedError, match="fullnameOverride"):
         render({"fullnameOverride": "Big"})
 

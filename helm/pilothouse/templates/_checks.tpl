@@ -17,8 +17,8 @@ all of them are told at once.
 
 {{/* What holds for every component: its name, seconds to end in, who counts replicas. */}}
 {{- define "pilothouse.check.components" -}}
-{{- if not (regexMatch "^[a-z]" (include "pilothouse.fullname" .)) }}
-the release's objects would be called {{ include "pilothouse.fullname" . }}-...: names of Services begin with a letter; choose another release name, or set fullnameOverride
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "pilothouse.fullname" .)) }}
+the release's objects would be called {{ include "pilothouse.fullname" . }}-...: names of Services begin with a letter and have a to z, 0 to 9 and - only; choose another release name, or set fullnameOverride
 {{- end -}}
 {{- range $name := include "pilothouse.enabled" . | fromJsonArray -}}
 {{- $c := include "pilothouse.component" (dict "root" $ "name" $name) | fromJson -}}
