@@ -66,6 +66,12 @@ def test_notes_have_the_next_three_commands(render: Renderer, values: str) -> No
     assert [line for line in text.splitlines() if line[:2] in ("1.", "2.", "3.")]
 
 
+def test_notes_wait_for_services_and_not_for_pods_that_end(render: Renderer) -> None:
+    """The pod of a test that failed, for example, is never Ready again."""
+    (wait,) = [line for line in notes(render, "default").splitlines() if "wait pod" in line]
+    assert "component notin (trainer,test,migration)" in wait
+
+
 def test_notes_tell_of_replicas_that_a_step_leaves_idle(render: Renderer) -> None:
     assert "a step asks 1 of the 8 policy pods at a time" in notes(render, "ranks-gpus")
     assert "at a time" not in notes(render, "default")

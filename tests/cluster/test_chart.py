@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,8 @@ from tests.chart.rendering import (
 )
 from tests.cluster.control_plane import ControlPlane
 
-CUSTOM = Path(__file__).parents[1] / "chart/custom.yaml"
+ROOT = Path(__file__).parents[2]
+CUSTOM = ROOT / "tests/chart/custom.yaml"
 
 Kubectl = Callable[..., str]
 
@@ -161,3 +163,22 @@ def test_only_volume_claims_outlive_it(release: Release, kubectl: Kubectl) -> No
         f"persistentvolumeclaims/{FULL_NAME}-feedback",
         f"persistentvolumeclaims/{FULL_NAME}-runs",
     ]
+
+
+def test_the_documented_command_takes_away_what_else_may_be_left(
+    release: Release, render: Renderer, kubectl: Kubectl, version: str
+) -> None:
+    release.helm("uninstall")
+    rendered = render("postgresql", "cert-manager", version=version)
+    left = [rendered.one("Pod", "test"), rendered.one("Job", "migration")]
+    left.append(rendered.one("NetworkPolicy", "migration"))
+    for spec in (certificate["spec"] for certificate in rendered.all("Certificate")):  # as cert-manager does
+        metadata = {"name": spec["secretName"], "namespace": NAMESPACE, **spec["secretTemplate"]}
+        left.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    kubectl("create", "--filename", "-", given="\n---\n".join(map(json.dumps, left)))
+    text = (ROOT / "docs/operations.md").read_text()
+    (command,) = re.findall(r"^kubectl (delete .*--selector.*)$", text, re.MULTILINE)
+    kubectl(*command.replace("RELEASE", RELEASE).replace("NAMESPACE", NAMESPACE).split(), "--grace-period=0")
+    kinds = ("job", "pod", "networkpolicy", "secret")
+    assert not [name for kind in kinds for name in release.objects(kind)]
+    assert len(release.objects("pvc")) == 2
