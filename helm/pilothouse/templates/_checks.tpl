@@ -60,6 +60,9 @@ config: port {{ $port }} of {{ $name }} is {{ $number }}: a pod needs a fixed on
 {{- if or $c.autoscaling.enabled $c.keda.enabled (ne (int $c.replicas) 1) }}
 trainer: there is one; set trainer.ranks for a job over several pods, and leave replicas, autoscaling and keda alone
 {{- end -}}
+{{- if and .Values.rbac.create (not $c.serviceAccount.create) (not $c.serviceAccount.name) }}
+trainer.serviceAccount.create is false and its name is empty: every pod of the namespace that runs as default would have the trainer's rights; name an account, or set rbac.create=false
+{{- end -}}
 {{- if and $c.pdb.enabled (eq $c.kind "job") (eq (toString $c.pdb.minAvailable) "") }}
 trainer.pdb: Kubernetes takes minAvailable only for the pods of a Job; set it, or trainer.pdb.enabled=false
 {{- end -}}
