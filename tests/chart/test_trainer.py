@@ -96,6 +96,7 @@ def test_several_ranks_are_an_indexed_job_that_meets_at_rank_0(render: Renderer)
     job = rendered.workload("trainer")
     assert job["spec"]["completionMode"] == "Indexed"
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == 4
+    assert job["spec"]["backoffLimit"] == 20 * 4  # a rank that is lost ends all, and pods are counted
     pod = rendered.pod("trainer")
     host = f"{FULL_NAME}-trainer-ranks"
     assert pod["subdomain"] == host

@@ -27,7 +27,7 @@ kind: Job
 metadata:
   {{- include "pilothouse.metadata" (dict "root" .root "name" "trainer" "suffix" (trimPrefix (printf "%s-" $full) $name)) | nindent 2 }}
 spec:
-  backoffLimit: {{ int $c.job.backoffLimit }}
+  backoffLimit: {{ mul (int $c.job.backoffLimit) (int $c.ranks) }}{{/* it counts pods, and a rank that is lost ends all */}}
   {{- with int $c.job.activeDeadlineSeconds }}
   activeDeadlineSeconds: {{ . }}
   {{- end }}
