@@ -54,6 +54,35 @@ def test_an_upgrade_that_changes_it_makes_another_job(render: Renderer) -> None:
     assert all(re.fullmatch(rf"{FULL_NAME}-trainer-[0-9a-f]{{8}}", name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ("default", {"ppo"}),
+        ("supervised", {"sft"}),
+        ("loop", {"loop", "reward_model", "ppo"}),
+        ({"trainer": {"command": ["train", "reward-model"]}}, {"reward_model"}),
+        ({"trainer": {"command": ["eval"]}}, {"evaluation"}),
+        ({"trainer": {"command": ["other"]}}, {"sft", "reward_model", "ppo", "evaluation", "loop"}),
+    ],
+)
+def test_it_starts_anew_for_the_sections_that_its_command_reads(
+    render: Renderer, values: str | dict[str, object], read: set[str]
+) -> None:
+    def digest(change: dict[str, object]) -> str:
+        pod = render(values, {"config": change}).workload("trainer")["spec"]["template"]
+        return str(pod["metadata"]["annotations"]["checksum/config"])
+
+    changes: dict[str, dict[str, object]] = {
+        "sft": {"seed": 7},
+        "reward_model": {"seed": 7},
+        "ppo": {"seed": 7},
+        "evaluation": {"seed": 7},
+        "loop": {"queue": "other"},
+    }
+    before = digest({})
+    assert {name for name, change in changes.items() if digest({name: change}) != before} == read
+
+
 def test_what_cannot_be_changed_of_a_job_is_in_its_name(render: Renderer) -> None:
     """The API server refuses an upgrade that changes more, and it may be a newer one than at the last."""
     changeable = {"backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"}
@@ -166,6 +195,9 @@ def test_services_that_it_needs_must_be_there(render: Renderer) -> None:
     with pytest.raises(RefusedError, match=r"feedback.enabled is false and the loop needs it"):
         render("loop", {"feedback": {"enabled": False}})
     assert render("services-elsewhere").workload("trainer")
+    with pytest.raises(RefusedError, match=r"set config.ppo.services.weights to where they go"):
+        render({"policy": {"enabled": False}, "config": {"ppo": {"services": {"policy": "dns:///p:1"}}}})
+    assert render("supervised", {"policy": {"enabled": False}}).workload("trainer")  # no PPO
 
 
 def test_there_is_one(render: Renderer) -> None:

@@ -87,6 +87,9 @@ trainer.ranks is {{ $c.ranks }}: all of them mount the runs; set persistence.run
 {{ $name }}.enabled is false and the trainer needs it: enable it, or set config.ppo.services.{{ $name }} to where it is
 {{- end -}}
 {{- end -}}
+{{- if not (or .Values.policy.enabled (dig "ppo" "services" "weights" "" $given)) }}
+policy.enabled is false and the trainer pushes weights to it: enable it, or set config.ppo.services.weights to where they go
+{{- end -}}
 {{- end -}}
 {{- if and (eq $c.kind "loop") (not .Values.feedback.enabled) (not (dig "loop" "feedback" "" $given)) }}
 feedback.enabled is false and the loop needs it: enable it, or set config.loop.feedback to where it is

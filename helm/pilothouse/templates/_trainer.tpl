@@ -66,6 +66,14 @@ podFailurePolicy:
 {{- end }}
 {{- end -}}
 
+{{/* What a trainer reads of the configuration, as a YAML list; all where its command is not one of these: the component. */}}
+{{- define "pilothouse.trainerSections" -}}
+{{- $read := dict "train ppo" "ppo" "train sft" "sft" "train reward-model" "reward_model" "eval" "evaluation" -}}
+{{- $all := "sft, reward_model, ppo, evaluation, loop" -}}
+{{- $sections := ternary "reward_model, ppo, loop" (get $read (join " " .command) | default $all) (eq .kind "loop") -}}
+[{{ $sections }}, tls]
+{{- end -}}
+
 {{/* Where torch.distributed meets, one process a pod: dict root, c, perPod. */}}
 {{- define "pilothouse.rankEnv" -}}
 - name: RANK
