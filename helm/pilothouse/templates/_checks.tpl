@@ -184,6 +184,15 @@ models.fetch.image is empty: name the image that brings the models
 
 {{- define "pilothouse.check.triton" -}}
 {{- if .Values.triton.enabled -}}
+{{- $reward := (include "pilothouse.config" . | fromJson).reward -}}
+{{- $backends := list (get $reward "backend") -}}
+{{- range default list (get $reward "parts") -}}{{- $backends = append $backends (get . "backend") -}}{{- end -}}
+{{- if or (not .Values.reward.enabled) (not (has "triton" $backends)) }}
+triton.enabled is true and nobody asks it: leave reward.enabled and config.reward.backend as they are, or set triton.enabled=false
+{{- end -}}
+{{- if not .Values.triton.image }}
+triton.image is empty: name an image of Triton with the python backend and Python's onnxruntime and numpy
+{{- end -}}
 {{- if not .Values.triton.model }}
 triton.model is empty: name the folder under models/ that `pilothouse export` wrote, for example models/reward-onnx
 {{- else if not (hasPrefix "models/" .Values.triton.model) }}
