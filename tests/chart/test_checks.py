@@ -31,6 +31,13 @@ def test_a_pod_needs_fixed_ports(render: Renderer) -> None:
         render({"config": {"reference": {"server": {"port": 0}}}})
 
 
+@pytest.mark.parametrize("scaler", ["autoscaling", "keda"])
+def test_a_range_of_replicas_has_its_ends_in_order(render: Renderer, scaler: str) -> None:
+    wrong = {"enabled": True, "minReplicas": 5}
+    with pytest.raises(RefusedError, match=rf"policy.{scaler}.minReplicas is 5 and maxReplicas 4"):
+        render({"policy": {scaler: wrong}})
+
+
 def test_fetching_needs_an_image(render: Renderer) -> None:
     with pytest.raises(RefusedError, match=r"models.fetch.image is empty"):
         render({"models": {"fetch": {"enabled": True}}})

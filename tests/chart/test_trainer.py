@@ -159,6 +159,23 @@ def test_several_gpus_of_a_pod_have_a_process_each(render: Renderer) -> None:
         render("eight-gpus", {"config": {"ppo": {"device": "cuda:0"}}})
 
 
+def test_what_opens_no_ports_is_asked_nothing(render: Renderer) -> None:
+    asked = {"startupProbe", "readinessProbe", "livenessProbe"}
+    assert asked <= set(render("supervised").container("trainer"))
+    assert not asked & set(render({"trainer": {"command": ["eval"]}}).container("trainer"))
+
+
+def test_its_ports_open_before_it_waits_for_anything(render: Renderer) -> None:
+    probe = render().container("trainer")["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 600  # reading its libraries
+
+
+def test_a_loop_that_is_replaced_is_not_late_while_its_predecessor_ends(render: Renderer) -> None:
+    rendered = render("loop")
+    grace = rendered.pod("trainer")["terminationGracePeriodSeconds"]
+    assert rendered.workload("trainer")["spec"]["progressDeadlineSeconds"] >= grace + 600 + 60
+
+
 def test_ranks_that_cannot_be_are_refused(render: Renderer) -> None:
     with pytest.raises(
         RefusedError, match=r"Indexed Jobs need Kubernetes 1.22, this is v1.20.2; set trainer.ranks=1"

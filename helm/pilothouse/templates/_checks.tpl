@@ -32,6 +32,12 @@ config.{{ $name }}.server.drain_seconds is {{ $c.server.drain_seconds }}: it mus
 {{- if and $c.autoscaling.enabled $c.keda.enabled }}
 {{ $name }}.autoscaling and {{ $name }}.keda are both enabled: each would set the number of replicas; choose one
 {{- end -}}
+{{- range $scaler := list "autoscaling" "keda" -}}
+{{- $range := index $c $scaler -}}
+{{- if and $range.enabled (gt (int $range.minReplicas) (int $range.maxReplicas)) }}
+{{ $name }}.{{ $scaler }}.minReplicas is {{ $range.minReplicas }} and maxReplicas {{ $range.maxReplicas }}: raise the latter, or lower the former
+{{- end -}}
+{{- end -}}
 {{- if and $c.autoscaling.enabled (not $c.autoscaling.cpuUtilization) (not $c.autoscaling.queue.averageValue) }}
 {{ $name }}.autoscaling has nothing to go by: set cpuUtilization or queue.averageValue
 {{- end -}}

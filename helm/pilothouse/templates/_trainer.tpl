@@ -12,8 +12,9 @@ trainer finishes its step, writes a checkpoint and gives the lease up, and the n
 {{- $perPod := max 1 (int $c.gpu.count) -}}
 {{- $run := concat (list "pilothouse") $c.command (list "--config" "/etc/pilothouse/pilothouse.toml") -}}
 {{- $env := list -}}
+{{- /* Only what trains opens ports, and of its ranks the first; a lost one is noticed by the others. */ -}}
+{{- if or $several (ne (first $c.command) "train") -}}{{- include "pilothouse.withoutProbes" $c -}}{{- end -}}
 {{- if $several -}}
-{{- include "pilothouse.withoutProbes" $c -}}{{/* only rank 0 opens ports; a lost rank is noticed by the others */}}
 {{- $env = include "pilothouse.rankEnv" (dict "root" .root "c" $c "perPod" $perPod) | fromYamlArray -}}
 {{- end -}}
 {{- if gt $perPod 1 -}}
