@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .rendering import CHART, ROOT, VALUES, RefusedError, Renderer
+from .rendering import CHART, COMPONENTS, ROOT, VALUES, RefusedError, Renderer
 
 
 def test_lint_has_nothing_to_say(render: Renderer) -> None:
@@ -44,8 +44,27 @@ def test_a_package_has_everything_it_needs(render: Renderer, tmp_path: Path) -> 
     assert render.helm("template", "run", str(package))
 
 
+def test_replicas_of_the_defaults_are_for_those_that_can_have_them(render: Renderer) -> None:
+    rendered = render({"defaults": {"replicas": 2}})
+    counts = {name: rendered.workload(name)["spec"].get("replicas") for name in COMPONENTS}
+    assert counts == {"policy": 2, "reward": 2, "reference": 2, "feedback": 1, "trainer": None}
+    for scaler in (
+        {"autoscaling": {"enabled": True}},
+        {"keda": {"enabled": True, "serverAddress": "http://p"}},
+    ):
+        scaled = {
+            name
+            for kind in ("HorizontalPodAutoscaler", "ScaledObject")
+            for name in render({"defaults": scaler}).names(kind)
+        }
+        assert scaled == {"policy", "reward", "reference"}
+
+
 def notes(render: Renderer, *values: str) -> str:
-    words = [word for name in values for word in ("--values", str(VALUES[name]))]
+    """Returns them under value sets, and under single values, KEY=VALUE."""
+    words = []
+    for name in values:
+        words += ["--values", str(VALUES[name])] if name in VALUES else ["--set", name]
     try:
         text = render.helm("install", "run", str(CHART), "--dry-run=client", "--namespace", "rl", *words)
     except RefusedError as error:
@@ -56,7 +75,8 @@ def notes(render: Renderer, *values: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "values", ["default", "services-only", "ingress", "postgresql", "one-service", "loop"]
+    "values",
+    ["default", "services-only", "ingress", "postgresql", "one-service", "loop", "trainer.kind=none"],
 )
 def test_notes_have_the_next_three_commands(render: Renderer, values: str) -> None:
     text = notes(render, values)
@@ -64,6 +84,24 @@ def test_notes_have_the_next_three_commands(render: Renderer, values: str) -> No
     assert len(commands) == 3
     assert all("rl" in line for line in commands)
     assert [line for line in text.splitlines() if line[:2] in ("1.", "2.", "3.")]
+
+
+def test_notes_wait_for_services_and_not_for_pods_that_end(render: Renderer) -> None:
+    """The pod of a test that failed, for example, is never Ready again."""
+    (wait,) = [line for line in notes(render, "default").splitlines() if "wait pod" in line]
+    assert "component notin (trainer,test,migration)" in wait
+
+
+def test_notes_do_not_watch_a_trainer_that_waits_for_jobs(render: Renderer) -> None:
+    assert "pilothouse cluster submit" in notes(render, "trainer.kind=none")
+    assert "component=trainer" in notes(render, "default")
+
+
+def test_notes_forward_the_page_where_nothing_leads_to_it(render: Renderer) -> None:
+    assert "port-forward service/run-pilothouse-page" in notes(render, "default")
+    assert "port-forward" not in notes(render, "ingress")
+    assert "port-forward" not in notes(render, "gateway")
+    assert "port-forward" in notes(render, "gateway", "gateway.page.enabled=false")
 
 
 def test_notes_tell_of_replicas_that_a_step_leaves_idle(render: Renderer) -> None:

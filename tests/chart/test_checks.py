@@ -1,5 +1,8 @@
 """templates/checks.yaml: what each of them refuses stands with the template that it protects."""
 
+import re
+from typing import Any
+
 import pytest
 
 from .rendering import RefusedError, Renderer
@@ -28,16 +31,30 @@ def test_a_pod_needs_fixed_ports(render: Renderer) -> None:
         render({"config": {"reference": {"server": {"port": 0}}}})
 
 
+@pytest.mark.parametrize("scaler", ["autoscaling", "keda"])
+def test_a_range_of_replicas_has_its_ends_in_order(render: Renderer, scaler: str) -> None:
+    wrong = {"enabled": True, "minReplicas": 5}
+    with pytest.raises(RefusedError, match=rf"policy.{scaler}.minReplicas is 5 and maxReplicas 4"):
+        render({"policy": {scaler: wrong}})
+
+
 def test_fetching_needs_an_image(render: Renderer) -> None:
     with pytest.raises(RefusedError, match=r"models.fetch.image is empty"):
         render({"models": {"fetch": {"enabled": True}}})
 
 
-def test_names_of_services_begin_with_a_letter(render: Renderer) -> None:
-    with pytest.raises(
-        RefusedError, match=r"would be called 7days-pilothouse-...: names of Services begin with"
-    ):
+def test_names_that_no_service_can_have_are_refused(render: Renderer) -> None:
+    def refused(name: str) -> Any:
+        told = rf"would be called {re.escape(name)}-\.\.\.: names of Services begin with a letter and have"
+        return pytest.raises(RefusedError, match=told)
+
+    with refused("7days-pilothouse"):
         render(release="7days")
+    with refused("my.rel-pilothouse"):
+        render(release="my.rel")
+    with refused("run-My_App"):
+        render({"nameOverride": "My_App"})
+    assert render({"fullnameOverride": "mine"}, release="my.rel").objects
     with pytest.raises(RefusedError, match="fullnameOverride"):
         render({"fullnameOverride": "Big"})
 

@@ -1,5 +1,7 @@
 """templates/migration.yaml."""
 
+import pytest
+
 from .rendering import Renderer, component_of
 
 
@@ -28,6 +30,28 @@ def test_it_needs_nothing_of_the_release_but_the_secret(render: Renderer) -> Non
     assert "args" not in container
     (url,) = [entry for entry in container["env"] if entry["name"] == "PILOTHOUSE_FEEDBACK__DATABASE"]
     assert url["valueFrom"]["secretKeyRef"] == {"name": "feedback-database", "key": "url"}
+
+
+@pytest.mark.parametrize("postgresql", [True, False])
+def test_what_the_user_adds_to_feedback_is_there_too(render: Renderer, postgresql: bool) -> None:
+    """The database's authority, for example."""
+    added = {
+        "extraEnv": [{"name": "PGSSLROOTCERT", "value": "/ca/ca.crt"}],
+        "extraEnvFrom": [{"configMapRef": {"name": "database"}}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "database-ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    }
+    rendered = render(*["postgresql"] * postgresql, {"feedback": added})
+    if postgresql:
+        pod = rendered.one("Job", "migration")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+    else:
+        pod = rendered.pod("feedback")
+        (container,) = pod["initContainers"]
+    assert added["extraEnv"][0] in container["env"]
+    assert container["envFrom"] == added["extraEnvFrom"]
+    assert added["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert added["extraVolumes"][0] in pod["volumes"]
 
 
 def test_its_network_policy_is_there_before_it(render: Renderer) -> None:

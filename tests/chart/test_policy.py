@@ -57,7 +57,17 @@ def test_probes_ask_the_plain_port_for_the_real_state(render: Renderer) -> None:
     assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
     assert all(container[f"{kind}Probe"]["httpGet"]["port"] == "http" for kind in paths)
     startup = container["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] == 600  # as long as a model takes to load
+    assert startup["periodSeconds"] * startup["failureThreshold"] == 600 + 300  # loading, and catching up
+
+
+@pytest.mark.parametrize(("wait", "tries"), [(0, 300), (1.5, 301), (3600, 2100)])
+def test_a_pod_that_waits_for_weights_is_given_the_time_for_it(
+    render: Renderer, wait: float, tries: int
+) -> None:
+    rendered = render({"config": {"policy": {"catch_up": {"wait_seconds": wait}}}})
+    assert rendered.container("policy")["startupProbe"]["failureThreshold"] == tries
+    assert rendered.workload("policy")["spec"]["progressDeadlineSeconds"] >= 2 * tries + 60
+    assert rendered.container("reward")["startupProbe"]["failureThreshold"] == 300
 
 
 @pytest.mark.parametrize("longest", [30, 300, 1800.5])

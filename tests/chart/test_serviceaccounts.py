@@ -21,3 +21,10 @@ def test_names_may_be_given(render: Renderer) -> None:
     assert rendered.pod("trainer")["serviceAccountName"] == "trainer"
     (subject,) = rendered.one("RoleBinding", "trainer")["subjects"]
     assert subject["name"] == "trainer"
+
+
+def test_one_name_for_all_is_one_account(render: Renderer) -> None:
+    rendered = render({"defaults": {"serviceAccount": {"name": "shared", "annotations": {"iam": "role"}}}})
+    (account,) = rendered.all("ServiceAccount")
+    assert (account["metadata"]["name"], account["metadata"]["annotations"]) == ("shared", {"iam": "role"})
+    assert {rendered.pod(component)["serviceAccountName"] for component in COMPONENTS} == {"shared"}

@@ -31,6 +31,14 @@ def test_without_an_issuer_the_release_has_an_authority_of_its_own(render: Rende
     assert rendered.one("Certificate", "policy")["spec"]["issuerRef"]["name"] == f"{FULL_NAME}-ca"
 
 
+def test_secrets_that_outlive_the_release_say_whose_they_were(render: Renderer) -> None:
+    for values in ("cert-manager", "cert-manager-issuer"):
+        for certificate in render(values).all("Certificate"):
+            labels = certificate["spec"]["secretTemplate"]["labels"]
+            assert labels["app.kubernetes.io/instance"] == "run"
+            assert labels.items() <= certificate["metadata"]["labels"].items()
+
+
 def test_an_issuer_that_is_there_is_asked(render: Renderer) -> None:
     rendered = render("cert-manager-issuer")
     assert not rendered.all("Issuer")

@@ -54,6 +54,47 @@ def test_an_upgrade_that_changes_it_makes_another_job(render: Renderer) -> None:
     assert all(re.fullmatch(rf"{FULL_NAME}-trainer-[0-9a-f]{{8}}", name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ("default", {"ppo"}),
+        ("supervised", {"sft"}),
+        ("loop", {"loop", "reward_model", "ppo"}),
+        ({"trainer": {"command": ["train", "reward-model"]}}, {"reward_model"}),
+        ({"trainer": {"command": ["eval"]}}, {"evaluation"}),
+        ({"trainer": {"command": ["other"]}}, {"sft", "reward_model", "ppo", "evaluation", "loop"}),
+    ],
+)
+def test_it_starts_anew_for_the_sections_that_its_command_reads(
+    render: Renderer, values: str | dict[str, object], read: set[str]
+) -> None:
+    def digest(change: dict[str, object]) -> str:
+        pod = render(values, {"config": change}).workload("trainer")["spec"]["template"]
+        return str(pod["metadata"]["annotations"]["checksum/config"])
+
+    changes: dict[str, dict[str, object]] = {
+        "sft": {"seed": 7},
+        "reward_model": {"seed": 7},
+        "ppo": {"seed": 7},
+        "evaluation": {"seed": 7},
+        "loop": {"queue": "other"},
+    }
+    before = digest({})
+    assert {name for name, change in changes.items() if digest({name: change}) != before} == read
+
+
+def test_what_cannot_be_changed_of_a_job_is_in_its_name(render: Renderer) -> None:
+    """The API server refuses an upgrade that changes more, and it may be a newer one than at the last."""
+    changeable = {"backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "parallelism"}
+    found: dict[str, dict[str, object]] = {}
+    for values in ("default", "ranks", "supervised"):
+        for version in ("1.22.0", "1.25.9", "1.26.0", "1.37.0"):
+            spec = render(values, version=version).workload("trainer")["spec"]
+            fixed = {key: value for key, value in spec.items() if key not in changeable}
+            assert found.setdefault(job_name(render, values, version=version), fixed) == fixed
+    assert len(found) == 6  # nothing else hangs on the version
+
+
 def test_eviction_is_no_failure_and_a_wrong_configuration_is_not_tried_again(render: Renderer) -> None:
     rules = render(version="1.26.0").workload("trainer")["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["Ignore", "FailJob"]
@@ -84,6 +125,7 @@ def test_several_ranks_are_an_indexed_job_that_meets_at_rank_0(render: Renderer)
     job = rendered.workload("trainer")
     assert job["spec"]["completionMode"] == "Indexed"
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == 4
+    assert job["spec"]["backoffLimit"] == 20 * 4  # a rank that is lost ends all, and pods are counted
     pod = rendered.pod("trainer")
     host = f"{FULL_NAME}-trainer-ranks"
     assert pod["subdomain"] == host
@@ -115,6 +157,23 @@ def test_several_gpus_of_a_pod_have_a_process_each(render: Renderer) -> None:
     assert render("ranks-gpus").config()["ppo"]["device"] == "cuda"  # each process its own
     with pytest.raises(RefusedError, match=r"config.ppo.device is cuda:0 and the pod has 4 GPUs"):
         render("eight-gpus", {"config": {"ppo": {"device": "cuda:0"}}})
+
+
+def test_what_opens_no_ports_is_asked_nothing(render: Renderer) -> None:
+    asked = {"startupProbe", "readinessProbe", "livenessProbe"}
+    assert asked <= set(render("supervised").container("trainer"))
+    assert not asked & set(render({"trainer": {"command": ["eval"]}}).container("trainer"))
+
+
+def test_its_ports_open_before_it_waits_for_anything(render: Renderer) -> None:
+    probe = render().container("trainer")["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 600  # reading its libraries
+
+
+def test_a_loop_that_is_replaced_is_not_late_while_its_predecessor_ends(render: Renderer) -> None:
+    rendered = render("loop")
+    grace = rendered.pod("trainer")["terminationGracePeriodSeconds"]
+    assert rendered.workload("trainer")["spec"]["progressDeadlineSeconds"] >= grace + 600 + 60
 
 
 def test_ranks_that_cannot_be_are_refused(render: Renderer) -> None:
@@ -153,6 +212,9 @@ def test_services_that_it_needs_must_be_there(render: Renderer) -> None:
     with pytest.raises(RefusedError, match=r"feedback.enabled is false and the loop needs it"):
         render("loop", {"feedback": {"enabled": False}})
     assert render("services-elsewhere").workload("trainer")
+    with pytest.raises(RefusedError, match=r"set config.ppo.services.weights to where they go"):
+        render({"policy": {"enabled": False}, "config": {"ppo": {"services": {"policy": "dns:///p:1"}}}})
+    assert render("supervised", {"policy": {"enabled": False}}).workload("trainer")  # no PPO
 
 
 def test_there_is_one(render: Renderer) -> None:

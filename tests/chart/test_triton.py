@@ -44,11 +44,23 @@ def test_it_takes_gpus_and_is_scheduled_as_said(render: Renderer) -> None:
     assert pod["nodeSelector"] == {"gpu": "true"}
     assert pod["runtimeClassName"] == "nvidia"
     assert pod["imagePullSecrets"] == [{"name": "ngc"}]
+    settings = rendered.one("ConfigMap", "triton")["data"]["config.pbtxt"]
+    assert "instance_group [ { kind: KIND_GPU, count: 1 } ]" in settings
 
 
-def test_it_needs_a_model_on_a_volume(render: Renderer) -> None:
+def test_one_that_nobody_asks_is_refused(render: Renderer) -> None:
+    for unused in ({"config": {"reward": {"backend": "rules"}}}, {"reward": {"enabled": False}}):
+        with pytest.raises(RefusedError, match=r"triton.enabled is true and nobody asks it"):
+            render("triton", unused)
+    parts = [{"name": name, "backend": name, "rule": {"kind": "length"}} for name in ("triton", "rules")]
+    parts[0]["triton"] = {"target": "run-pilothouse-triton.rl.svc:8001", "inputs": "text"}
+    assert render("triton", {"config": {"reward": {"backend": "composite", "parts": parts}}}).objects
+
+
+def test_it_needs_an_image_and_a_model_on_a_volume(render: Renderer) -> None:
     with pytest.raises(RefusedError) as refused:
         render({"triton": {"enabled": True}})
+    assert "triton.image is empty" in str(refused.value)
     assert "triton.model is empty" in str(refused.value)
     assert "triton needs the volume of the models" in str(refused.value)
     with pytest.raises(RefusedError, match=r"triton.model is runs/rm: it must lie under models/"):

@@ -80,11 +80,23 @@ def test_the_value_sets_are_valid(values: str) -> None:
         ({"tls": {"mode": "self-signed"}}, "mode"),
         ({"defaults": {"runAs": {"user": "me"}}}, "user"),
         ({"policy": {"postgresql": {}}}, "postgresql"),
+        ({"observability": {"podMonitor": {"label": {}}}}, "label"),
+        ({"observability": {"prometheusRule": {"interval": "15s"}}}, "interval"),
+        ({"observability": {"dashboards": {"runbook": "docs"}}}, "runbook"),
+        ({"policy": {"tmp": {"sizeLimit": "512KI"}}}, "sizeLimit"),
+        ({"policy": {"tmp": {"sizeLimit": "1ki"}}}, "sizeLimit"),
     ],
 )
 def test_helm_refuses_what_is_wrong_and_names_it(render: Renderer, values: dict[str, Any], told: str) -> None:
     with pytest.raises(RefusedError, match=told):
         render(values)
+
+
+@pytest.mark.parametrize(
+    "quantity", ["512Ki", "1.5Gi", "500m", "2E", "1e9", "1073741824", ".5Gi", 1073741824]
+)
+def test_every_quantity_of_kubernetes_is_taken(render: Renderer, quantity: str | int) -> None:
+    assert render({"policy": {"tmp": {"sizeLimit": quantity}}}).objects
 
 
 def test_none_turns_an_optional_setting_off(render: Renderer) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,19 @@ from tests.chart.rendering import (
     Require,
     program,
 )
+from tests.cluster.conftest import Account, until
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.test_endpoints import SERVICE, Pods
 
-CUSTOM = Path(__file__).parents[1] / "chart/custom.yaml"
+from pilothouse.cluster.api import Api
+from pilothouse.cluster.connect import connect
+from pilothouse.cluster.endpoints import ServiceAddresses
+from pilothouse.cluster.kinds import CONFIG_MAP, ENDPOINTS, LEASE, POD, SECRET
+from pilothouse.cluster.lease import Lease
+from pilothouse.errors import PermissionDeniedError
+
+ROOT = Path(__file__).parents[2]
+CUSTOM = ROOT / "tests/chart/custom.yaml"
 
 Kubectl = Callable[..., str]
 
@@ -87,6 +99,38 @@ def test_it_refuses_what_is_wrong(render: Renderer, kubectl: Kubectl, version: s
     wrong = json.dumps({**found, "spec": {**found["spec"], "selecter": {}}})
     with pytest.raises(AssertionError, match="selecter"):
         kubectl("create", "--dry-run=server", "--validate=true", "--filename", "-", given=wrong)
+
+
+def test_the_trainers_rights_are_enough_for_a_trainer_and_for_nothing_else(
+    render: Renderer, api: Api, account: Account
+) -> None:
+    server = str(api.read("/version")["gitVersion"]).removeprefix("v")
+    role = render(version=server).one("Role", "trainer")
+    mine = connect(kubeconfig=account(*role["rules"]))
+    name = f"{FULL_NAME}-trainer"
+    for made_by_helm in (True, False):  # or somebody has deleted it
+        if made_by_helm:
+            api.create(LEASE, {"metadata": {"name": name}})
+        with Lease(name, duration_seconds=15, api=mine) as lease:
+            assert lease.acquire()
+            lease.note_epoch(3)
+        api.delete(LEASE, name)
+    with closing(ServiceAddresses(SERVICE, 50052, mine)) as addresses:
+        assert addresses.current() == frozenset()
+        Pods(api).are("10.0.0.1")
+        until(lambda: addresses.current() == {"10.0.0.1:50052"}, "seen by a watch")
+    for refused in (
+        lambda: mine.list(POD),
+        lambda: mine.list(LEASE),
+        lambda: mine.get(LEASE, "another"),
+        lambda: mine.patch(LEASE, name, {}),
+        lambda: mine.delete(LEASE, name),
+        lambda: mine.get(ENDPOINTS, "kubernetes"),
+        lambda: mine.list(CONFIG_MAP),
+        lambda: mine.get(SECRET, f"{FULL_NAME}-ca"),
+    ):
+        with pytest.raises(PermissionDeniedError):
+            refused()
 
 
 class Release:
@@ -162,3 +206,22 @@ def test_only_volume_claims_outlive_it(release: Release, kubectl: Kubectl) -> No
         f"persistentvolumeclaims/{FULL_NAME}-feedback",
         f"persistentvolumeclaims/{FULL_NAME}-runs",
     ]
+
+
+def test_the_documented_command_takes_away_what_else_may_be_left(
+    release: Release, render: Renderer, kubectl: Kubectl, version: str
+) -> None:
+    release.helm("uninstall")
+    rendered = render("postgresql", "cert-manager", version=version)
+    left = [rendered.one("Pod", "test"), rendered.one("Job", "migration")]
+    left.append(rendered.one("NetworkPolicy", "migration"))
+    for spec in (certificate["spec"] for certificate in rendered.all("Certificate")):  # as cert-manager does
+        metadata = {"name": spec["secretName"], "namespace": NAMESPACE, **spec["secretTemplate"]}
+        left.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    kubectl("create", "--filename", "-", given="\n---\n".join(map(json.dumps, left)))
+    text = (ROOT / "docs/operations.md").read_text()
+    (command,) = re.findall(r"^kubectl (delete .*--selector.*)$", text, re.MULTILINE)
+    kubectl(*command.replace("RELEASE", RELEASE).replace("NAMESPACE", NAMESPACE).split(), "--grace-period=0")
+    kinds = ("job", "pod", "networkpolicy", "secret")
+    assert not [name for kind in kinds for name in release.objects(kind)]
+    assert len(release.objects("pvc")) == 2

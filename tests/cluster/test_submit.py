@@ -45,6 +45,7 @@ def add_template(api: Api) -> None:
     made["spec"]["containers"][0]["command"] = [
         "pilothouse", "train", "ppo", "--config", "/etc/pilothouse/pilothouse.toml",
     ]  # fmt: skip
+    made["spec"]["containers"][0]["livenessProbe"] = {"httpGet": {"path": "/healthz", "port": 8080}}
     sources = [{"configMap": {"name": "RUN_NAME"}}]
     made["spec"]["volumes"] = [{"name": "config", "projected": {"sources": sources}}]
     job = {
@@ -214,6 +215,17 @@ def test_of_several_trainings_one_must_be_chosen(run: Run, api: Api, here: list[
     command = api.get(JOB, "s")["spec"]["template"]["spec"]["containers"][0]["command"]
     assert command == ["pilothouse", "train", "sft", "--config", "/etc/pilothouse/pilothouse.toml"]
     assert config_of(api.get(CONFIG_MAP, "s"))["sft"]["server"] == {"port": 50051}
+
+
+def test_an_evaluation_opens_no_port_and_is_not_killed_for_it(run: Run, api: Api, here: list[object]) -> None:
+    Path("eval.toml").write_text('[evaluation]\nmodel = "tiny"\nprompts = ["prompts.jsonl"]\n')
+    assert run("cluster", "submit", "eval.toml", *here, "--name", "e").status == Exit.OK
+    (container,) = api.get(JOB, "e")["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:2] == ["pilothouse", "eval"]
+    assert "livenessProbe" not in container
+    run("cluster", "submit", "laptop.toml", *here, "--name", "p", "--queue")
+    (container,) = api.get(JOB, "p")["spec"]["template"]["spec"]["containers"]
+    assert "livenessProbe" in container
 
 
 def test_a_file_without_a_training_is_refused(run: Run, api: Api, here: list[object]) -> None:

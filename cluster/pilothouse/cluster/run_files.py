@@ -38,6 +38,8 @@ class Task:
     """Settings that name models' folders."""
     output: tuple[str, ...]
     """Setting that names where results go; empty for none."""
+    has_ports: bool = True
+    """Whether it answers probes."""
 
 
 _FIT_FILES = (("data",), ("evaluation_data",))
@@ -57,7 +59,7 @@ TASKS = {
         (("model",), ("policy",)),
         ("output",),
     ),
-    "eval": Task(("eval",), "evaluation", (("prompts",),), (("model",),), ()),
+    "eval": Task(("eval",), "evaluation", (("prompts",),), (("model",),), (), has_ports=False),
 }
 
 

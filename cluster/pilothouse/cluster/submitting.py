@@ -44,7 +44,7 @@ def prepare(api: Api, release: Release, files: RunFiles, name: str | None) -> Su
     template = _template(api, release)
     chosen = name or f"{release.fullname}-{files.task.words[-1]}-{secrets.token_hex(3)}"
     job: Object = yaml.safe_load(template["data"][TEMPLATE_KEY].replace(PLACEHOLDER, chosen))
-    _set_command(job, files.task)
+    _set_task(job, files.task)
     job["metadata"]["labels"][_MANAGED_BY] = "pilothouse-cluster"  # Helm does not know of it
     # Whatever removes the template, as `helm uninstall` does, removes its runs too.
     job["metadata"]["ownerReferences"] = [_owner(template, CONFIG_MAP.api_version, CONFIG_MAP.kind)]
@@ -110,8 +110,8 @@ def _template(api: Api, release: Release) -> Object:
     return template
 
 
-def _set_command(job: Object, task: Task) -> None:
-    """Puts the task's words between ``pilothouse`` and its options."""
+def _set_task(job: Object, task: Task) -> None:
+    """Puts the task's words between ``pilothouse`` and its options; drops probes that nobody answers."""
     for container in job["spec"]["template"]["spec"]["containers"]:
         command: list[Any] = container.get("command") or []
         if "pilothouse" in command:
@@ -119,6 +119,9 @@ def _set_command(job: Object, task: Task) -> None:
             options = (place for place, word in enumerate(command) if str(word).startswith("-"))
             end = next((place for place in options if place > start), None)
             command[start:end] = task.words
+            if not task.has_ports:
+                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                    container.pop(probe, None)
 
 
 def _owner(found: Object, api_version: str, kind: str) -> Object:

@@ -17,8 +17,8 @@ all of them are told at once.
 
 {{/* What holds for every component: its name, seconds to end in, who counts replicas. */}}
 {{- define "pilothouse.check.components" -}}
-{{- if not (regexMatch "^[a-z]" (include "pilothouse.fullname" .)) }}
-the release's objects would be called {{ include "pilothouse.fullname" . }}-...: names of Services begin with a letter; choose another release name, or set fullnameOverride
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "pilothouse.fullname" .)) }}
+the release's objects would be called {{ include "pilothouse.fullname" . }}-...: names of Services begin with a letter and have a to z, 0 to 9 and - only; choose another release name, or set fullnameOverride
 {{- end -}}
 {{- range $name := include "pilothouse.enabled" . | fromJsonArray -}}
 {{- $c := include "pilothouse.component" (dict "root" $ "name" $name) | fromJson -}}
@@ -31,6 +31,12 @@ config.{{ $name }}.server.drain_seconds is {{ $c.server.drain_seconds }}: it mus
 {{- end -}}
 {{- if and $c.autoscaling.enabled $c.keda.enabled }}
 {{ $name }}.autoscaling and {{ $name }}.keda are both enabled: each would set the number of replicas; choose one
+{{- end -}}
+{{- range $scaler := list "autoscaling" "keda" -}}
+{{- $range := index $c $scaler -}}
+{{- if and $range.enabled (gt (int $range.minReplicas) (int $range.maxReplicas)) }}
+{{ $name }}.{{ $scaler }}.minReplicas is {{ $range.minReplicas }} and maxReplicas {{ $range.maxReplicas }}: raise the latter, or lower the former
+{{- end -}}
 {{- end -}}
 {{- if and $c.autoscaling.enabled (not $c.autoscaling.cpuUtilization) (not $c.autoscaling.queue.averageValue) }}
 {{ $name }}.autoscaling has nothing to go by: set cpuUtilization or queue.averageValue
@@ -60,6 +66,9 @@ config: port {{ $port }} of {{ $name }} is {{ $number }}: a pod needs a fixed on
 {{- if or $c.autoscaling.enabled $c.keda.enabled (ne (int $c.replicas) 1) }}
 trainer: there is one; set trainer.ranks for a job over several pods, and leave replicas, autoscaling and keda alone
 {{- end -}}
+{{- if and .Values.rbac.create (not $c.serviceAccount.create) (not $c.serviceAccount.name) }}
+trainer.serviceAccount.create is false and its name is empty: every pod of the namespace that runs as default would have the trainer's rights; name an account, or set rbac.create=false
+{{- end -}}
 {{- if and $c.pdb.enabled (eq $c.kind "job") (eq (toString $c.pdb.minAvailable) "") }}
 trainer.pdb: Kubernetes takes minAvailable only for the pods of a Job; set it, or trainer.pdb.enabled=false
 {{- end -}}
@@ -83,6 +92,9 @@ trainer.ranks is {{ $c.ranks }}: all of them mount the runs; set persistence.run
 {{- if not (or (index $.Values $name).enabled (dig "ppo" "services" $name "" $given)) }}
 {{ $name }}.enabled is false and the trainer needs it: enable it, or set config.ppo.services.{{ $name }} to where it is
 {{- end -}}
+{{- end -}}
+{{- if not (or .Values.policy.enabled (dig "ppo" "services" "weights" "" $given)) }}
+policy.enabled is false and the trainer pushes weights to it: enable it, or set config.ppo.services.weights to where they go
 {{- end -}}
 {{- end -}}
 {{- if and (eq $c.kind "loop") (not .Values.feedback.enabled) (not (dig "loop" "feedback" "" $given)) }}
@@ -178,6 +190,15 @@ models.fetch.image is empty: name the image that brings the models
 
 {{- define "pilothouse.check.triton" -}}
 {{- if .Values.triton.enabled -}}
+{{- $reward := (include "pilothouse.config" . | fromJson).reward -}}
+{{- $backends := list (get $reward "backend") -}}
+{{- range default list (get $reward "parts") -}}{{- $backends = append $backends (get . "backend") -}}{{- end -}}
+{{- if or (not .Values.reward.enabled) (not (has "triton" $backends)) }}
+triton.enabled is true and nobody asks it: leave reward.enabled and config.reward.backend as they are, or set triton.enabled=false
+{{- end -}}
+{{- if not .Values.triton.image }}
+triton.image is empty: name an image of Triton with the python backend and Python's onnxruntime and numpy
+{{- end -}}
 {{- if not .Values.triton.model }}
 triton.model is empty: name the folder under models/ that `pilothouse export` wrote, for example models/reward-onnx
 {{- else if not (hasPrefix "models/" .Values.triton.model) }}

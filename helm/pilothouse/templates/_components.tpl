@@ -35,7 +35,7 @@ trainer:
   module: ""
   section: ppo
   ports: { grpc: [ppo, server, port], http: [ppo, server, http_port] }
-  sections: [sft, reward_model, ppo, evaluation, loop, tls]
+  sections: [] # by its command, see "pilothouse.trainerSections"
   queue: ""
 {{- end -}}
 
@@ -64,6 +64,14 @@ each file that asks.
 {{- end -}}
 {{- $_ := set $c "ports" $ports -}}
 {{- $_ := set $c "name" $name -}}
+{{- if eq $name "trainer" -}}
+{{- $_ := set $c "sections" (include "pilothouse.trainerSections" $c | fromYamlArray) -}}
+{{- end -}}
+{{- if eq $name "policy" -}}{{- /* It loads its model, and then may wait for weights that are on their way. */ -}}
+{{- $startup := $c.probes.startup -}}
+{{- $waiting := divf (dig "policy" "catch_up" "wait_seconds" 300 (default dict $root.Values.config)) $startup.periodSeconds | ceil | int -}}
+{{- $_ := set $startup "failureThreshold" (add (int $startup.failureThreshold) $waiting) -}}
+{{- end -}}
 {{- $_ := set $c "server" (get (get $config $c.section) "server") -}}
 {{- $_ := set $c "graceSeconds" (include "pilothouse.graceSeconds" $c | int) -}}
 {{- toJson $c -}}

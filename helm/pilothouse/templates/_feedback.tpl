@@ -7,7 +7,7 @@
       key: {{ .Values.feedback.postgresql.key | quote }}
 {{- end -}}
 
-{{/* Brings the tables up to date and ends: dict root, c. */}}
+{{/* Brings the tables up to date and ends, with what is added to the service, a database's CA for example: dict root, c. */}}
 {{- define "pilothouse.migrateContainer" -}}
 {{- $sqlite := include "pilothouse.hasSqlite" .root -}}
 name: migrate
@@ -23,6 +23,13 @@ env:
   {{- if not $sqlite }}
   {{- include "pilothouse.databaseEnv" .root | nindent 2 }}
   {{- end }}
+  {{- with .c.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .c.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 resources:
   {{- toYaml .c.resources | nindent 2 }}
 securityContext:
@@ -36,5 +43,8 @@ volumeMounts:
     readOnly: true
   - name: feedback
     mountPath: /var/lib/pilothouse/feedback
+  {{- end }}
+  {{- with .c.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}

@@ -30,3 +30,10 @@
 {{- printf "%s-%s-tls" (include "pilothouse.fullname" .root) $name -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Labels of a Secret that cert-manager makes, and leaves behind: whose it is. dict root, name. */}}
+{{- define "pilothouse.secretTemplate" -}}
+secretTemplate:
+  labels:
+    {{- include "pilothouse.selectorLabels" . | nindent 4 }}
+{{- end -}}

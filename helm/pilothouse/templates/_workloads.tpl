@@ -41,9 +41,12 @@ spec:
     {{- include "pilothouse.podTemplate" . | nindent 4 }}
 {{- end -}}
 
-{{/* A rollout is late only when a pod has had its whole time to load, and a minute to be scheduled: a component. */}}
+{{/*
+A rollout is late only when the pod before has had its whole time to end, as with Recreate, the next its own to load, and a
+minute to be scheduled: a component.
+*/}}
 {{- define "pilothouse.progressSeconds" -}}
-{{- add (max 600 (mul (int .probes.startup.periodSeconds) (int .probes.startup.failureThreshold))) 60 -}}
+{{- add (max 600 (mul (int .probes.startup.periodSeconds) (int .probes.startup.failureThreshold))) (int .graceSeconds) 60 -}}
 {{- end -}}
 
 {{/*

@@ -12,10 +12,13 @@ class TritonPythonModel:
     """One instance of the reward model."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Opens the graph of this version's folder."""
+        """Opens the graph of this version's folder, on the GPU that Triton gives this instance."""
         folder = Path(args["model_repository"]) / args["model_version"]
+        gpu = {"device_id": args["model_instance_device_id"]} if args["model_instance_kind"] == "GPU" else {}
+        providers = onnxruntime.get_available_providers()
+        options = [gpu if name.startswith(("CUDA", "Tensorrt")) else {} for name in providers]
         self._session = onnxruntime.InferenceSession(
-            str(folder / "model.onnx"), providers=onnxruntime.get_available_providers()
+            str(folder / "model.onnx"), providers=providers, provider_options=options
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
