@@ -3,13 +3,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
-from pilothouse.client import AsyncPolicyClient, PolicyClient
+from pilothouse.client import AsyncPolicyClient, Cancellation, PolicyClient, WeightsClient
 from pilothouse.client.channels import service_config
 from pilothouse.errors import (
     ConfigError,
@@ -149,7 +151,7 @@ def test_uploads_rollbacks_and_streams_are_never_repeated_by_the_channel() -> No
     assert retried["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
 
 
-DYING_SERVER = """
+SILENT_SERVER = """
 import asyncio, sys, grpc
 from pilothouse.v1 import policy_pb2_grpc
 
@@ -170,29 +172,71 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("blocking", [True, False])
-async def test_a_stream_whose_server_is_killed_ends(blocking: bool) -> None:
-    """With gRPC's own retries a blocking one never did, not even at its deadline."""
-    server = subprocess.Popen([sys.executable, "-c", DYING_SERVER], stdout=subprocess.PIPE)
+@pytest.fixture
+def silent() -> Iterator[tuple["subprocess.Popen[bytes]", str, IO[bytes]]]:
+    """A server of the policy's Generate that never answers, its address, and what it says of calls."""
+    server = subprocess.Popen([sys.executable, "-c", SILENT_SERVER], stdout=subprocess.PIPE)
     assert server.stdout is not None
     with server.stdout as says:
-        target = f"127.0.0.1:{int(says.readline())}"
-
-        def generate() -> None:
-            with PolicyClient(target, timeout_seconds=30) as client:
-                client.generate(["hello"])
-
-        async def generate_in_loop() -> None:
-            async with AsyncPolicyClient(target, timeout_seconds=30) as client:
-                await client.generate(["hello"])
-
-        call = asyncio.create_task(asyncio.to_thread(generate) if blocking else generate_in_loop())
-        assert await asyncio.to_thread(says.readline) == b"called\n"
+        yield server, f"127.0.0.1:{int(says.readline())}", says
         server.kill()
         server.wait()
-        with pytest.raises(UnavailableError):
-            await call
+
+
+@pytest.mark.timeout(60)
+def test_calls_are_cancelled_from_another_thread_and_begin_no_more(silent: Any) -> None:
+    _, target, says = silent
+    cancellation = Cancellation()
+    with PolicyClient(target) as client, ThreadPoolExecutor() as threads:
+        generate = partial(client.generate, ["hello"], cancellation=cancellation)
+        calls = [threads.submit(generate) for _ in range(2)]
+        for _ in calls:
+            assert says.readline() == b"called\n"
+        cancellation.cancel()
+        for call in calls:
+            with pytest.raises(CancelledError):
+                call.result()
+        with pytest.raises(CancelledError):
+            generate()
+
+
+def test_a_closed_client_says_so_whatever_is_asked_of_it() -> None:
+    """gRPC ends the process when a method is first used on a closed channel."""
+    client = WeightsClient("127.0.0.1:1")
+    client.close()
+    with PolicyClient("127.0.0.1:1") as policy:
+        pass
+    for ask in (
+        client.state,
+        client.rollback,
+        partial(client.wait_ready, 1),
+        policy.model,
+        partial(policy.generate, ["a"]),
+    ):
+        with pytest.raises(InvalidRequestError, match="this client of .* is closed"):
+            ask()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_stream_whose_server_is_killed_ends(blocking: bool, silent: Any) -> None:
+    """With gRPC's own retries a blocking one never did, not even at its deadline."""
+    server, target, says = silent
+
+    def generate() -> None:
+        with PolicyClient(target, timeout_seconds=30) as client:
+            client.generate(["hello"])
+
+    async def generate_in_loop() -> None:
+        async with AsyncPolicyClient(target, timeout_seconds=30) as client:
+            await client.generate(["hello"])
+
+    call = asyncio.create_task(asyncio.to_thread(generate) if blocking else generate_in_loop())
+    assert await asyncio.to_thread(says.readline) == b"called\n"
+    server.kill()
+    server.wait()
+    with pytest.raises(UnavailableError):
+        await call
 
 
 NO_ADDRESSES = [
