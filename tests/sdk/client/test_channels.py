@@ -213,7 +213,7 @@ def test_a_closed_client_says_so_whatever_is_asked_of_it() -> None:
         policy.model,
         partial(policy.generate, ["a"]),
     ):
-        with pytest.raises(InvalidRequestError, match="this client of .* is closed"):
+        with pytest.raises(InvalidRequestError, match=r"this client of .* is closed"):
             ask()
 
 
