@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,7 @@ class Kube:
         prefix = shlex.split(os.environ.get("PILOTHOUSE_E2E_PREFIX", ""))
         self._kubectl = [*prefix, program("kubectl"), "--namespace", namespace]
         self._helm = [*prefix, program("helm"), "--namespace", namespace]
+        self._pilothouse = [*prefix, sys.executable, "-m", "pilothouse.cli.main", "cluster"]
 
     def helm(self, *words: str) -> str:
         """Runs helm; raises with what it wrote."""
@@ -53,6 +55,10 @@ class Kube:
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """Runs kubectl; raises with what it wrote."""
         return run([*self._kubectl, *words], stdin=stdin)
+
+    def pilothouse(self, command: str, *words: str) -> str:
+        """Runs `pilothouse cluster`; raises with what it wrote."""
+        return run([*self._pilothouse, command, "--namespace", self.namespace, *words])
 
     def apply(self, *objects: Object) -> None:
         """Creates or changes objects."""

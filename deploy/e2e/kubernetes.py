@@ -1,9 +1,10 @@
 """The whole system on a real cluster, from images to an empty namespace: what `make e2e-kubernetes` runs.
 
 It installs the chart with the values for a small cluster, lets the trainer train, and meanwhile scales the
-policy, kills a pod of each kind, upgrades and rolls back; then demands that the run has ended with every
-sample accounted for, that no late policy pod answered with older weights, and that the held-out reward has
-risen beyond its interval. `runs/e2e-kubernetes/summary.json` has each step, its seconds and its verdict.
+policy, holds the trainer, kills a pod of each kind, upgrades and rolls back; then demands that the run has
+ended with every sample accounted for, that no late policy pod answered with older weights, and that the
+held-out reward has risen beyond its interval. `runs/e2e-kubernetes/summary.json` has each step, its seconds
+and its verdict.
 
 Environment:
 
@@ -20,11 +21,13 @@ Environment:
 import argparse
 import json
 import sys
+import tarfile
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
-from kube import Kube, StepFailedError, wait_for
+from kube import Kube, Object, StepFailedError, wait_for
 from release import CHART, FULL, READY_SECONDS, RELEASE, ROOT, SERVICES, VALUES, Release
 from stage import build_images, namespace
 from story import Story
@@ -70,7 +73,7 @@ class EndToEnd:
         """1 -> 3 -> 2 amid training."""
         for count in (3, 2):
             with self.story.step(f"policy scaled to {count}") as found:
-                self.kube.kubectl("scale", f"deployment/{FULL}-policy", f"--replicas={count}")
+                self.kube.pilothouse("scale", "policy", str(count))
                 wait_for(
                     f"{count} policy pods Ready",
                     lambda count=count: (
@@ -79,6 +82,32 @@ class EndToEnd:
                     seconds=READY_SECONDS,
                 )
                 found["steps"] = self.release.train_on()
+
+    def operate(self) -> None:
+        """What an operator has for it: see, hold, let go on, and collect what support needs."""
+        with self.story.step("pilothouse cluster status, pause, resume, bundle") as found:
+            self.kube.pilothouse("pause")
+            wait_for(
+                "the trainer to be held", lambda: self.seen()["trainer"]["state"] == "paused", seconds=60
+            )
+            held, seen = self.release.steps(), self.seen()
+            weights = {pod["weights"] for pod in seen["pods"] if pod["component"] == "policy"}
+            found |= {"trainer": seen["trainer"], "weights": sorted(weights)}
+            if seen["trainer"]["step"] != held or weights != {seen["trainer"]["weights"]}:
+                raise StepFailedError("the release is not shown as it is")
+            if self.release.steps() != held:
+                raise StepFailedError("a trainer that is held has gone on")
+            self.kube.pilothouse("resume")
+            found["steps"] = self.release.train_on()
+            with tempfile.TemporaryDirectory() as folder:
+                self.kube.pilothouse("bundle", "--out", f"{folder}/bundle.tar.gz")
+                with tarfile.open(f"{folder}/bundle.tar.gz") as bundle:
+                    found["files"] = len(bundle.getnames())
+
+    def seen(self) -> Object:
+        """Returns what `pilothouse cluster status` shows."""
+        found: Object = json.loads(self.kube.pilothouse("status", "--json"))
+        return found
 
     def kill(self) -> None:
         """A pod of each kind, without a warning, amid training."""
@@ -202,6 +231,7 @@ def run_all(run: EndToEnd) -> None:
     run.helm_test()
     run.watch()
     run.scale()
+    run.operate()
     run.kill()
     run.upgrade()
     run.finish()
