@@ -1,6 +1,8 @@
 """Asks a running service which model it serves."""
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pilothouse.client import FeedbackClient, PolicyClient, ReferenceClient, RewardClient
@@ -25,8 +27,15 @@ class Probe:
     """Why there was none."""
 
 
-def probe(service: ServiceStatus) -> Probe:
-    """Asks a service, named as in the configuration, for its model."""
+def probe_all(services: Sequence[ServiceStatus]) -> list[Probe]:
+    """Asks services, named as in the configuration, for their models; all at the same time."""
+    with ThreadPoolExecutor(max(len(services), 1)) as threads:
+        return list(threads.map(_probe, services))
+
+
+def _probe(service: ServiceStatus) -> Probe:
+    if service.name not in service.targets:
+        return Probe(error=f"it does not listen yet ({service.state})")
     begin = time.perf_counter()
     try:
         model, version = _describe(service.name, service.targets[service.name])

@@ -10,7 +10,7 @@ from rich.text import Text
 from pilothouse.cli.exits import Exit
 from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, notices, progress, state_text, table, write_json
-from pilothouse.cli.probe import Probe, probe
+from pilothouse.cli.probe import Probe, probe_all
 from pilothouse.local import detached
 from pilothouse.local.events import ServiceStatus, StackEvent
 from pilothouse.local.state import StackState, read_state
@@ -87,7 +87,7 @@ def status(config: ConfigFile = None, overrides: Overrides = None, json: Json = 
         else:
             console().print(Text(f"no stack is running in {folder}; start one with `pilothouse up`"))
         raise typer.Exit(Exit.FAILED)
-    probes = [probe(service) for service in state.services]
+    probes = probe_all(state.services)
     if json:
         write_json(_document(state, str(folder), probes))
     else:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pilothouse.cli.doctor.findings import Finding, ok
 from pilothouse.cli.doctor.tls import explain
-from pilothouse.cli.probe import probe
+from pilothouse.cli.probe import probe_all
 from pilothouse.local.state import StackState, read_state
 from pilothouse.tls import Tls
 
@@ -35,12 +35,11 @@ def check_services(folder: Path, tls: Tls | None = None) -> Iterator[Finding]:
             yield Finding("stack", "warning", f"its supervisor (pid {state.pid}) was killed", mend)
         return
     yield ok("stack", f"running in {folder}, supervisor pid {state.pid}")
-    for service in state.services:
+    for service, answer in zip(state.services, probe_all(state.services), strict=True):
         check = f"service {service.name}"
         if service.state != "serving":
             yield Finding(check, "error", f"{service.state}: {service.detail}", f"see {service.log}")
             continue
-        answer = probe(service)
         if answer.error:
             detail, mend = explain(service.targets[service.name], tls)
             detail, mend = detail or answer.error, mend or "`pilothouse down`, then `up`"
