@@ -128,7 +128,6 @@ def test_the_trainer_evaluates_and_learns_over_it(run: Run, secured: Path, tmp_p
     assert ran.json["policy_version"][1] >= 1
 
 
-@pytest.mark.heavy
 def test_who_has_no_certificate_is_told_what_is_missing(run: Run, secured: Path, tmp_path: Path) -> None:
     plain = without(secured, tmp_path)
     status = run("status", "--config", plain, "--json")
