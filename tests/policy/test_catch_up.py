@@ -11,13 +11,17 @@ import grpc
 import numpy as np
 import pytest
 
+from pilothouse.errors import ConfigError
 from pilothouse.models.load import save_causal_lm
 from pilothouse.models.text import TextCodec
 from pilothouse.models.tiny import tiny_model
+from pilothouse.policy.build import WeightBuild
 from pilothouse.policy.config import PolicyConfig
+from pilothouse.policy.peers import Peer, Peers
 from pilothouse.published import FILE, Published
 from pilothouse.v1 import policy_pb2, weights_pb2
 
+from .fake_peer import fake_peer
 from .pushing import as_bfloat16, begin_request, chunks, payload, stream
 from .served import Service, reason_of, serving
 
@@ -105,21 +109,14 @@ async def open_push(service: Service) -> str:
 
 
 async def test_a_replica_is_not_ready_while_a_push_is_under_way() -> None:
-    async with serving() as first:
+    async with serving() as first, fake_peer() as other:
         await first.push(arrays(1), epoch=1, version=1)
         begun = await first.weights.BeginPush(begin_request(arrays(2), epoch=1, version=2))
         data = payload(arrays(2))
         await first.weights.UploadPush(stream(chunks(begun.push_id, data)))
-        started = asyncio.Event()
-
-        async def start() -> tuple[int, int]:
-            async with late(weights_target(first)) as second:
-                started.set()
-                return await second.version()
-
-        starting = asyncio.create_task(start())
-        await asyncio.sleep(1.5)  # ample to load the tiny model and to copy version 1
-        assert not started.is_set()
+        starting = asyncio.create_task(version_when_ready(weights_target(first), other.target))
+        await other.rounds(5)  # in one of them it copies version 1
+        assert not starting.done()
         await first.weights.CommitPush(weights_pb2.CommitPushRequest(push_id=begun.push_id))
         assert await starting == (1, 2)
 
@@ -127,6 +124,42 @@ async def test_a_replica_is_not_ready_while_a_push_is_under_way() -> None:
 async def test_a_replica_that_missed_a_push_takes_no_calls_until_it_has_it() -> None:
     async with serving() as first, late(weights_target(first)) as second:
         assert await second.version() == (0, 0)
+        await first.push(arrays(1), epoch=1, version=1)
+        await eventually(second, (1, 1))
+        assert await version_once_it_answers(second) == (1, 1)
+
+
+async def test_a_replica_for_whose_copy_memory_was_short_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare, made = WeightBuild.__init__, list[WeightBuild]()
+
+    def short(self: WeightBuild, *given: Any) -> None:
+        made.append(self)
+        if len(made) == 2:  # the first is that of the push
+            raise MemoryError
+        prepare(self, *given)
+
+    async with serving() as first, late(weights_target(first)) as second:
+        monkeypatch.setattr(WeightBuild, "__init__", short)
+        await first.push(arrays(1), epoch=1, version=1)
+        await eventually(second, (1, 1))
+        assert await version_once_it_answers(second) == (1, 1)
+        assert len(made) == 3
+
+
+async def test_a_round_that_fails_does_not_end_the_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as first, late(weights_target(first)) as second:
+        ask, failed = Peers.ask, asyncio.Event()
+
+        async def failing(self: Peers) -> list[Peer]:
+            if failed.is_set():
+                return await ask(self)
+            failed.set()
+            raise ConfigError("the certificate has expired; renew it")
+
+        monkeypatch.setattr(Peers, "ask", failing)
+        await failed.wait()
         await first.push(arrays(1), epoch=1, version=1)
         await eventually(second, (1, 1))
         assert await version_once_it_answers(second) == (1, 1)
@@ -194,16 +227,18 @@ async def test_without_peers_the_run_s_newest_checkpoint_serves(tmp_path: Path) 
 
 async def test_a_lone_replica_waits_for_the_version_that_was_published_last(tmp_path: Path) -> None:
     publish(tmp_path, Published(3, 9, checkpoint(tmp_path, seed=6), 3, 4))
-    async with serving() as peer:  # stands for the trainer's push, which a replica takes while it waits
-        starting = asyncio.create_task(version_when_ready(weights_target(peer), tmp_path))
-        await asyncio.sleep(1.5)
+    async with serving() as peer, fake_peer() as other:  # stand for a push, which it takes while it waits
+        starting = asyncio.create_task(
+            version_when_ready(weights_target(peer), other.target, run=str(tmp_path))
+        )
+        await other.rounds(3)
         assert not starting.done()
         await peer.push(arrays(8), epoch=3, version=9)
         assert await starting == (3, 9)
 
 
-async def version_when_ready(peer: str, run: Path) -> tuple[int, int]:
-    async with late(peer, run=str(run)) as service:
+async def version_when_ready(*peers: str, **catch_up: Any) -> tuple[int, int]:
+    async with late(*peers, **catch_up) as service:
         return await service.version()
 
 

@@ -66,6 +66,7 @@ async def build(
             yield servers
         finally:
             following.cancel()
+            await asyncio.wait([following])
 
 
 @asynccontextmanager
@@ -103,6 +104,7 @@ async def _servicers(
         yield policy, weights, catch_up
     finally:
         watch.cancel()
+        await catch_up.close()
         crashed = engine.stopped.done()
         await asyncio.to_thread(engine.close)
     if crashed:
