@@ -203,6 +203,78 @@ async def test_a_fetch_is_of_one_version_whatever_is_committed_meanwhile() -> No
         assert data == payload(rounded)
 
 
+async def roll_back(service: Service) -> tuple[int, int]:
+    back = await service.weights.Rollback(weights_pb2.RollbackRequest())
+    return back.epoch, back.version
+
+
+async def test_weights_that_were_taken_back_are_not_copied_from_who_still_serves_them() -> None:
+    async with serving() as missed, fake_peer() as other, late(weights_target(missed), other.target) as back:
+        for version in (1, 2):
+            for service in (back, missed):  # in this order: the one copies from the other
+                await service.push(arrays(version), epoch=1, version=version)
+        assert await roll_back(back) == (1, 1)
+        await other.rounds(5)
+        assert await current(back) == (1, 1)
+        async with late(weights_target(missed), weights_target(back)) as third:
+            assert await third.version() == (1, 1)
+        await missed.push(arrays(3), epoch=1, version=3)
+        await eventually(back, (1, 3))
+        async with late(weights_target(back)) as fourth:
+            assert await fourth.version() == (1, 3)
+
+
+async def test_a_checkpoint_that_was_taken_back_is_given_up_for_what_peers_serve(tmp_path: Path) -> None:
+    publish(tmp_path, Published(3, 9, checkpoint(tmp_path, seed=6), 3, 4))
+    async with serving() as first:
+        await first.push(arrays(6), epoch=3, version=4)
+        await first.push(arrays(7), epoch=3, version=9)
+        assert await roll_back(first) == (3, 4)
+        async with late(weights_target(first), run=str(tmp_path)) as same:  # nobody brings (3, 9): no wait
+            assert await same.version() == (3, 4)
+            publish(tmp_path, Published(3, 9, checkpoint(tmp_path, seed=7), 3, 9))
+            async with late(weights_target(same), run=str(tmp_path)) as ahead:
+                assert await ahead.version() == (3, 4)
+                assert await digest(ahead) == await digest(first)
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await roll_back(ahead)
+                assert reason_of(refused.value) == "NO_PREVIOUS_WEIGHTS"
+
+
+async def test_even_the_first_weights_are_gone_back_to(tmp_path: Path) -> None:
+    publish(tmp_path, Published(1, 1, checkpoint(tmp_path, seed=6), 1, 1))
+    async with serving() as first:
+        await first.push(arrays(6), epoch=1, version=1)
+        assert await roll_back(first) == (0, 0)
+        async with late(weights_target(first), run=str(tmp_path)) as second:
+            assert await second.version() == (0, 0)
+            assert await digest(second) == await digest(first)
+
+
+async def test_a_replica_whose_copy_was_taken_back_at_its_peer_follows_it() -> None:
+    async with serving() as first:
+        for version in (1, 2):
+            await first.push(arrays(version), epoch=1, version=version)
+        async with late(weights_target(first)) as second:
+            assert await second.version() == (1, 2)
+            assert await roll_back(first) == (1, 1)
+            await eventually(second, (1, 1))
+            assert await version_once_it_answers(second) == (1, 1)
+
+
+async def test_a_trainer_may_bring_again_what_was_taken_back() -> None:
+    async with serving() as first, fake_peer() as other, late(weights_target(first), other.target) as second:
+        for service in (second, first):
+            await service.push(arrays(1), epoch=1, version=1)
+            await roll_back(service)
+        await second.push(arrays(1), epoch=1, version=1)
+        await other.rounds(5)  # the first has not heard of it
+        assert await second.version() == (1, 1)
+        await first.push(arrays(1), epoch=1, version=1)
+        async with late(weights_target(first), weights_target(second)) as third:
+            assert await third.version() == (1, 1)
+
+
 def publish(run: Path, published: Published) -> None:
     (run / FILE).write_bytes(published.to_json())
 

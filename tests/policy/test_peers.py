@@ -1,7 +1,5 @@
 """Who the other replicas are, and how they are asked."""
 
-from collections.abc import Iterator
-
 import grpc
 import pytest
 
@@ -28,7 +26,7 @@ class Listed:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[grpc.aio.Channel]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[grpc.aio.Channel]:
     """Every channel that is made."""
     made: list[grpc.aio.Channel] = []
     connect = channels.connect_async
@@ -38,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[grpc.aio.Channel]]:
         return made[-1]
 
     monkeypatch.setattr(channels, "connect_async", counted)
-    yield made
+    return made
 
 
 async def test_a_peer_is_asked_over_one_channel_for_as_long_as_it_is_listed(

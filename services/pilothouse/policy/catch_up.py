@@ -3,6 +3,9 @@
 It asks every peer what serves there and what is on its way, copies the newest weights from one of them, and
 starts over until nobody is ahead. The trainer pushes to it meanwhile like to any other replica, which is as
 good. Only then does it take calls.
+
+What an operator has taken back does not come back that way: each replica tells what it has heard of, and a
+peer that still serves such weights, or has loaded them from a checkpoint, is not followed.
 """
 
 import asyncio
@@ -23,6 +26,7 @@ from pilothouse.v1 import weights_pb2
 
 _LOOK_SECONDS = 0.2
 _RUN = "peer"
+_ANY = Version(-1, -1)
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +67,7 @@ class CatchUp:
             ConfigError: This process's certificate files cannot be used.
         """
         started, failed = time.monotonic(), set[str]()
-        while (goal := await self._ahead()) is not None:
+        while (goal := await self._goal()) is not None:
             peer, version = goal
             if peer is not None and peer.place.address not in failed:
                 try:
@@ -86,8 +90,9 @@ class CatchUp:
         while True:
             await asyncio.sleep(self._config.check_seconds)
             try:
-                if await self._is_behind():
-                    _log.warning("peers serve newer weights; catching up", version=tuple(self._current))
+                goal = await self._goal()
+                if goal is not None and goal[0] is not None:
+                    _log.warning("peers serve other weights; catching up", version=tuple(self._current))
                     serving = False
                     await serve(False)
                     await self.catch_up()
@@ -105,29 +110,37 @@ class CatchUp:
     def _current(self) -> Version:
         return self._transactions.current.version
 
-    async def _is_behind(self) -> bool:
-        """Returns whether a peer serves newer weights, which no open push brings."""
-        newest = max((peer.serving for peer in await self._peers.ask()), default=self._current)
-        return newest > self._current and not self._is_brought(newest)
-
     def _is_brought(self, version: Version) -> bool:
         """Returns whether an open push brings these weights, or newer ones."""
         arriving = self._transactions.arriving
         return arriving is not None and arriving >= version
 
-    async def _ahead(self) -> tuple[Peer | None, Version] | None:
-        """Returns the newest version that does not serve here, and who has it; None where there is none."""
+    async def _goal(self) -> tuple[Peer | None, Version] | None:
+        """Returns the version that should serve here and does not, and who has it; None if there is none."""
         peers = await self._peers.ask()
-        holder = max(peers, key=lambda peer: peer.serving, default=None)
-        if holder is not None and holder.serving > self._current:
+        taken_back = max([self._transactions.taken_back, *(peer.taken_back for peer in peers)])
+        sound = [peer for peer in peers if peer.serving > taken_back or peer.taken_back == taken_back]
+        holder = max(sound, key=lambda peer: peer.serving, default=None)
+        if holder is not None and holder.serving == self._current:
+            self._transactions.note_taken_back(holder.taken_back)  # whoever starts next may ask only this one
+        elif holder is not None and (holder.serving > self._current or self._is_undone(taken_back)):
             return (None if self._is_brought(holder.serving) else holder), holder.serving
         newest = max([self._published, *(peer.arriving for peer in peers)])
-        return (None, newest) if newest > self._current else None
+        return (None, newest) if newest > max(self._current, taken_back) else None
+
+    def _is_undone(self, taken_back: Version) -> bool:
+        """Returns whether what serves here has been taken back by peers.
+
+        What a trainer has pushed here is not: it may have brought the same version once more.
+        """
+        here = self._transactions
+        return not here.pushed and here.taken_back < taken_back >= self._current
 
     async def _copy(self, peer: Peer) -> None:
         """Copies what a peer serves, as a push of its own."""
         started = time.monotonic()
-        async with aclosing(self._peers.fetch(peer, self._current, self._config.wait_seconds)) as stream:
+        above = self._current if peer.serving > self._current else _ANY
+        async with aclosing(self._peers.fetch(peer, above, self._config.wait_seconds)) as stream:
             await self._store(stream)
         seconds = round(time.monotonic() - started, 2)
         address = peer.place.address

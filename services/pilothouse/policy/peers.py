@@ -29,6 +29,8 @@ class Peer(NamedTuple):
     place: Place
     serving: Version
     arriving: Version
+    taken_back: Version
+    """Newest weights that a rollback has taken back there, or that it has heard of."""
 
 
 class Peers:
@@ -96,6 +98,7 @@ class Peers:
             place,
             serving=Version(answer.epoch, answer.version),
             arriving=Version(answer.open_epoch, answer.open_version),
+            taken_back=Version(answer.taken_back_epoch, answer.taken_back_version),
         )
 
     def _stub(self, place: Place) -> Any:
