@@ -5,10 +5,11 @@ sent: the client's models know the fields of one version of Kubernetes, and what
 drop or refuse.
 """
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import urlencode
 
 from kubernetes.client import Configuration
@@ -28,6 +29,7 @@ _CONFLICTS = 8
 
 # What did not reach the server is sent again, and what may be asked twice also where the answer was lost.
 _RETRIES = Retry(total=3, backoff_factor=0.2, raise_on_status=False)
+_ONCE = Retry(total=0, raise_on_status=False)
 
 
 class Listing(NamedTuple):
@@ -51,6 +53,13 @@ class Api:
         self.namespace = namespace
         self.server = str(configuration.host)
         self._pool = RESTClientObject(configuration).pool_manager
+        self._timeout, self._retries = Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS), _RETRIES
+
+    def within(self, seconds: float) -> Self:
+        """Returns the same API, whose requests are sent once each and may take so long."""
+        impatient = copy.copy(self)
+        impatient._timeout, impatient._retries = Timeout(total=seconds), _ONCE
+        return impatient
 
     def get(self, kind: Kind, name: str, part: str = "") -> Object:
         """Returns an object, or a part of it such as ``scale``.
@@ -180,9 +189,8 @@ class Api:
         body: object = None,
         content_type: str = "application/json",
     ) -> Object:
-        timeout = Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
         response = self._open(
-            method, path, asked, query, body=body, content_type=content_type, timeout=timeout
+            method, path, asked, query, body=body, content_type=content_type, timeout=self._timeout
         )
         return cast(Object, json.loads(self._whole(response)))
 
@@ -212,7 +220,7 @@ class Api:
                 body=sent,
                 headers=headers,
                 timeout=timeout,
-                retries=_RETRIES,
+                retries=self._retries,
                 preload_content=False,
             )
         except TRANSPORT as error:
