@@ -137,12 +137,12 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
     async def FetchWeights(
         self, request: weights_pb2.FetchWeightsRequest, context: Context
     ) -> AsyncIterator[weights_pb2.FetchWeightsResponse]:
-        """Streams what serves now, whatever is committed meanwhile."""
+        """Streams what serves when its turn comes, whatever is committed meanwhile."""
         transactions, above = self._transactions, Version(request.above_epoch, request.above_version)
-        served, fence, taken_back = transactions.current, transactions.fence, transactions.taken_back
-        if served.version <= above:
-            raise NotFoundError(f"(epoch, version) {tuple(served.version)} serves here, no newer one")
-        async with self._fetches:
+        async with self._fetches:  # whoever waits for it holds on to nothing yet
+            served, fence, taken_back = transactions.current, transactions.fence, transactions.taken_back
+            if served.version <= above:
+                raise NotFoundError(f"(epoch, version) {tuple(served.version)} serves here, no newer one")
             manifest = await asyncio.to_thread(manifest_of, served)
             head = encode_served(served, manifest, fence, taken_back)
             yield weights_pb2.FetchWeightsResponse(weights=head)
