@@ -297,6 +297,22 @@ async def test_without_peers_the_run_s_newest_checkpoint_serves(tmp_path: Path) 
             assert await digest(other) == await digest(service)
 
 
+async def test_an_epoch_that_was_published_is_kept_though_no_checkpoint_is_of_it(tmp_path: Path) -> None:
+    publish(tmp_path, Published(4, 0, checkpoint(tmp_path, seed=6), 3, 4))
+    async with late(run=str(tmp_path), wait_seconds=0) as service:
+        assert await service.version() == (3, 4)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.push(arrays(1), epoch=3, version=9)
+        assert reason_of(refused.value) == "FENCED"
+
+
+async def test_who_waits_for_nobody_copies_from_peers_all_the_same() -> None:
+    async with serving() as first:
+        await first.push(arrays(1), epoch=1, version=1)
+        async with late(weights_target(first), wait_seconds=0) as second:
+            assert await second.version() == (1, 1)
+
+
 async def test_a_lone_replica_waits_for_the_version_that_was_published_last(tmp_path: Path) -> None:
     publish(tmp_path, Published(3, 9, checkpoint(tmp_path, seed=6), 3, 4))
     async with serving() as peer, fake_peer() as other:  # stand for a push, which it takes while it waits

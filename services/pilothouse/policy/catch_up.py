@@ -25,6 +25,8 @@ from pilothouse.policy.weights_codec import decode_manifest, decode_origin
 from pilothouse.v1 import weights_pb2
 
 _LOOK_SECONDS = 0.2
+_COPY_SECONDS = 300.0
+"""For one copy, at least: it may be waited for less long, and is under way all the same."""
 _RUN = "peer"
 _ANY = Version(-1, -1)
 
@@ -50,7 +52,8 @@ class CatchUp:
             transactions: Of this replica.
             config: Where the peers are.
             instance: Names this process, which may find itself among its peers.
-            published: What the run's trainer has published last, as far as its directory tells.
+            published: What the run's trainer has given last, or was about to give, as far as its directory
+                tells.
 
         Raises:
             ConfigError: A peer's address is none.
@@ -140,7 +143,8 @@ class CatchUp:
         """Copies what a peer serves, as a push of its own."""
         started = time.monotonic()
         above = self._current if peer.serving > self._current else _ANY
-        async with aclosing(self._peers.fetch(peer, above, self._config.wait_seconds)) as stream:
+        longest = max(self._config.wait_seconds, _COPY_SECONDS)
+        async with aclosing(self._peers.fetch(peer, above, longest)) as stream:
             await self._store(stream)
         seconds = round(time.monotonic() - started, 2)
         address = peer.place.address

@@ -79,6 +79,7 @@ async def _servicers(
     transactions = WeightTransactions(
         engine,
         model.served,
+        fence=model.published.epoch,
         lease_seconds=config.push_lease_seconds,
         keep_previous=config.keep_previous,
         kv_policy=config.kv_policy,
@@ -122,7 +123,7 @@ class _Model:
     card: ModelCard
     codec: TextCodec
     published: Version
-    """What the trainer has published last, as far as its run directory tells."""
+    """What the trainer has given last, or was about to give, as far as its run directory tells."""
 
 
 def _load(config: PolicyConfig, registry: CollectorRegistry) -> _Model:

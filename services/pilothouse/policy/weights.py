@@ -44,6 +44,7 @@ class WeightTransactions:
         engine: PolicyEngine,
         initial: Served,
         *,
+        fence: int,
         lease_seconds: float,
         keep_previous: bool,
         kv_policy: KvPolicy,
@@ -56,6 +57,7 @@ class WeightTransactions:
         Args:
             engine: Whose weights are replaced.
             initial: What it serves now.
+            fence: Highest epoch that is known to have begun a push.
             lease_seconds: A push that nobody touches for this long is dropped.
             keep_previous: Keep the version before the current one, for ``rollback``.
             kv_policy: Where a commit names none.
@@ -78,7 +80,7 @@ class WeightTransactions:
         self._metrics = metrics
         self._clock = clock
         self._shapes = shapes(initial.weights)
-        self._fence = initial.version.epoch
+        self._fence = max(initial.version.epoch, fence)
         self._push: Push | None = None
         self._ended: OrderedDict[str, PilothouseError] = OrderedDict()
         metrics.serving(initial.version)
