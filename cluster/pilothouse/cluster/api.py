@@ -18,7 +18,7 @@ from urllib3 import BaseHTTPResponse, Retry, Timeout
 
 from pilothouse.cluster.failures import TRANSPORT, Asked, from_status, from_transport
 from pilothouse.cluster.kinds import Kind, Object
-from pilothouse.errors import ConflictError, GoneError
+from pilothouse.errors import ConflictError, GoneError, UnavailableError
 
 MERGE = "application/merge-patch+json"
 
@@ -192,7 +192,15 @@ class Api:
         response = self._open(
             method, path, asked, query, body=body, content_type=content_type, timeout=self._timeout
         )
-        return cast(Object, json.loads(self._whole(response)))
+        body = self._whole(response)
+        try:
+            return cast(Object, json.loads(body))
+        except ValueError:
+            told = body[:100].decode("utf-8", "replace")
+            raise UnavailableError(
+                f"cannot {asked.words}: {self.server} answers {told!r}, which is no JSON; see whether a "
+                "proxy answers in its place, or try again"
+            ) from None
 
     def _open(
         self,
