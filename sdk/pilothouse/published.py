@@ -1,6 +1,7 @@
 """``published.json`` of a run directory: what the policy is to serve, and the newest weights on disk.
 
-The trainer writes it at every push and every checkpoint; a policy that starts reads it.
+The trainer writes it at every push and every checkpoint; a policy that starts reads it. A push that was
+noted may have failed: whoever waits for its version must not wait for ever.
 """
 
 import json
@@ -18,7 +19,7 @@ class Published:
 
     epoch: int
     version: int
-    """With ``epoch``: what the policy was given last."""
+    """With ``epoch``: what the policy was given last, or was about to be given."""
     model: str = ""
     """Model folder of the newest checkpoint, relative to the run directory; empty before the first."""
     model_epoch: int = 0

@@ -6,7 +6,10 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Passes bytes to and from one address; ``cut`` breaks every connection, ``refuse`` takes no new ones."""
+    """Passes bytes to and from one address.
+
+    ``cut`` breaks every connection, ``freeze`` silences them, ``refuse`` takes no new ones.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
@@ -14,6 +17,7 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._frozen: set[socket.socket] = set()
         self._refusing = False
         self.connections = 0
         """Taken so far."""
@@ -25,6 +29,11 @@ class Proxy:
             found, self._sockets = self._sockets, set()
         for each in found:
             _end(each)
+
+    def freeze(self) -> None:
+        """Loses whatever is sent over the connections there are, which stay open; new ones are like any."""
+        with self._lock:
+            self._frozen |= self._sockets
 
     def refuse(self, refusing: bool) -> None:
         """Ends new connections at once, or no longer."""
@@ -58,11 +67,13 @@ class Proxy:
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                target.sendall(data)
+                if source not in self._frozen:
+                    target.sendall(data)
         for each in (source, target):
             _end(each)
         with self._lock:
             self._sockets -= {source, target}
+            self._frozen -= {source, target}
 
 
 def _end(found: socket.socket) -> None:

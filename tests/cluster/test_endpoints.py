@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 from tests.cluster.conftest import Account, until
+from tests.cluster.fake_api import Answer, Query, event, fake_api, listing
 from tests.cluster.proxy import Proxy
 
 from pilothouse.cluster.api import Api
@@ -106,6 +107,38 @@ def test_a_missing_right_is_named(account: Account, stack: ExitStack) -> None:
     addresses = ServiceAddresses(SERVICE, 50052, connect(kubeconfig=account(rules)))
     with pytest.raises(PermissionDeniedError, match="may not list endpoint"):
         stack.enter_context(closing(addresses)).current()
+
+
+def slice_of(version: int, *found: str) -> Object:
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {"name": SERVICE, "uid": "1", "resourceVersion": str(version)},
+        "endpoints": [{"addresses": [ip]} for ip in found],
+    }
+
+
+ILL: dict[str, list[Answer]] = {
+    "credentials that are not known for a moment": [(401, b"")],
+    "a right that is missing for a moment": [(403, b"{}")],
+    "a page of a proxy instead of events": [(200, b"<html>try again</html>")],
+    "a page of a proxy instead of a list": [(410, b"{}"), (200, b"<html>try again</html>")],
+    "something else": [(410, b"{}"), (200, b"[]")],
+}
+
+
+@pytest.mark.parametrize("ill", ILL)
+def test_after_the_first_answer_nothing_ends_the_following(ill: str, stack: ExitStack) -> None:
+    answers = [listing(1, slice_of(1, "10.0.0.1")), *ILL[ill]]
+
+    def answer(query: Query) -> Answer:
+        if answers:
+            return answers.pop(0)
+        new = slice_of(2, "10.0.0.1", "10.0.0.2")
+        return event("MODIFIED", new) if "watch" in query else listing(2, new)
+
+    api = stack.enter_context(fake_api(answer))
+    addresses = stack.enter_context(closing(ServiceAddresses(SERVICE, 50052, api)))
+    until(lambda: addresses.current() == shown(1, 2), "both")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The Lease that one trainer holds, on a real API server."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,7 +12,7 @@ from tests.cluster.proxy import Proxy
 
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.connect import connect
-from pilothouse.cluster.kinds import LEASE, at
+from pilothouse.cluster.kinds import LEASE, Kind, Object, at
 from pilothouse.cluster.lease import EPOCH, Lease
 from pilothouse.errors import FencedError, PermissionDeniedError, UnavailableError
 
@@ -81,7 +83,7 @@ def test_who_stops_renewing_is_replaced_and_learns_it(
         until(lambda: _fenced(frozen), "fenced")
     with pytest.raises(FencedError):
         frozen.note_epoch(5)
-    second.confirm()
+    second.wait_ready(30)
 
 
 def _fenced(frozen: Lease) -> None:
@@ -103,13 +105,99 @@ def test_a_short_loss_of_the_api_changes_nothing(proxied: tuple[Api, Proxy], sta
     held.wait_ready(30)
 
 
+def test_connections_that_died_unnoticed_do_not_cost_the_lease(
+    proxied: tuple[Api, Proxy], api: Api, stack: ExitStack
+) -> None:
+    through, proxy = proxied
+    held = stack.enter_context(lease(through, seconds=12))
+    assert held.acquire()
+    before = api.get(LEASE, NAME)["spec"]["renewTime"]
+    proxy.freeze()
+    until(lambda: api.get(LEASE, NAME)["spec"]["renewTime"] != before, "renewed by another", 40)
+    held.confirm()
+
+
+class LateAnswers(Api):
+    """Answers to changes come when the test says so."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.configuration, api.namespace)
+        self.applied: list[float] = []
+        """When a change was in force."""
+        self.answering = threading.Event()
+        self.answering.set()
+
+    def replace(self, kind: Kind, name: str, body: Object, part: str = "") -> Object:
+        answer = super().replace(kind, name, body, part)
+        self.applied.append(time.monotonic())
+        self.answering.wait(60)
+        return answer
+
+
+def test_a_renewal_counts_from_when_it_was_sent_and_not_from_its_answer(api: Api, stack: ExitStack) -> None:
+    late = LateAnswers(api)
+    held = stack.enter_context(lease(late, seconds=3))
+    assert held.acquire()
+    first, so_far = held._renewed, len(late.applied)
+    late.answering.clear()
+    until(lambda: len(late.applied) > so_far, "in force, though nobody knows")
+    late.answering.set()
+    until(lambda: held._renewed != first, "known")
+    assert held._renewed <= late.applied[-1]
+
+
+class LostAnswer(Api):
+    """The first change is made, and its answer lost."""
+
+    lost = False
+
+    def replace(self, kind: Kind, name: str, body: Object, part: str = "") -> Object:
+        answer = super().replace(kind, name, body, part)
+        if not self.lost:
+            self.lost = True
+            raise UnavailableError("the connection broke; try again")
+        return answer
+
+
+def test_a_lease_that_was_taken_without_an_answer_is_known_as_ours(api: Api, stack: ExitStack) -> None:
+    api.create(LEASE, {"metadata": {"name": NAME}})
+    attempts = iter([False, False, True])
+    mine = stack.enter_context(lease(LostAnswer(api.configuration, api.namespace)))
+    assert mine.acquire(given_up=lambda: next(attempts))
+
+
+def test_an_epoch_is_noted_although_an_answer_is_lost(api: Api, stack: ExitStack) -> None:
+    api.create(LEASE, {"metadata": {"name": NAME}})
+    losing = LostAnswer(api.configuration, api.namespace)
+    losing.lost = True
+    held = stack.enter_context(lease(losing))
+    assert held.acquire()
+    held._api.lost = False  # type: ignore[attr-defined]
+    held.note_epoch(3)
+    assert held.epoch == 3
+
+
+def test_a_pod_that_replaces_one_of_the_same_name_waits_like_any_other(
+    api: Api, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pod of a Job with several ranks is always JOB-0; the one before may still run somewhere."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    first = stack.enter_context(lease(api))
+    assert first.holder.startswith(f"{socket.gethostname()}_")
+    assert first.acquire()
+    attempts = iter([False, True])
+    with lease(api) as second:
+        assert not second.acquire(given_up=lambda: next(attempts))
+    first.confirm()
+
+
 def test_changes_by_others_do_not_disturb_the_holder(api: Api, stack: ExitStack) -> None:
     held = stack.enter_context(lease(api, seconds=3))
     assert held.acquire()
     before = api.get(LEASE, NAME)["spec"]["renewTime"]
     api.patch(LEASE, NAME, {"metadata": {"labels": {"seen": "yes"}}})
     until(lambda: api.get(LEASE, NAME)["spec"]["renewTime"] != before, "renewed")
-    held.confirm()
+    held.wait_ready(30)
     assert at(api.get(LEASE, NAME), "metadata", "labels", "seen") == "yes"
 
 

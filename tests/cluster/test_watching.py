@@ -1,3 +1,4 @@
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -6,11 +7,12 @@ from contextlib import contextmanager
 import pytest
 from tests.cluster.conftest import Account, settings, until
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.fake_api import Answer, Query, event, failure, fake_api, listing
 from tests.cluster.proxy import Proxy
 
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.connect import connect
-from pilothouse.cluster.kinds import CONFIG_MAP, at, name_of
+from pilothouse.cluster.kinds import CONFIG_MAP, Object, at, name_of
 from pilothouse.cluster.watching import Watch
 from pilothouse.errors import PermissionDeniedError, UnavailableError
 
@@ -128,6 +130,55 @@ def test_a_server_that_stays_away_ends_the_watch_with_an_error(proxied: tuple[Ap
         proxy.refuse(True)
         proxy.cut()
         assert told() == UnavailableError.__name__
+
+
+def config_map(name: str, version: int) -> Object:
+    return {"metadata": {"name": name, "uid": name, "resourceVersion": str(version)}}
+
+
+def test_a_server_that_takes_every_watch_and_fails_ends_it_with_an_error_too() -> None:
+    def answer(query: Query) -> Answer:
+        if "watch" not in query:
+            return listing(1)
+        return event("ERROR", failure(500, "etcd has no leader"))
+
+    with fake_api(answer) as api, watched(api, patience_seconds=0.5) as told:
+        said = [told()]
+        while said[-1] == "listed":
+            said.append(told())
+        assert said[-1] == UnavailableError.__name__
+        assert len(said) < 8  # less and less often
+
+
+RESTORED: dict[str, Answer] = {
+    "says so": event("ERROR", failure(504, "Too large resource version: 900, current: 5")),
+    "says so at once": (
+        504,
+        json.dumps(failure(504, "Too large resource version: 900, current: 5")).encode(),
+    ),
+    "is silent": (200, b""),
+    "has lost the watch": event("ERROR", failure(500, "unexpected")),
+}
+
+
+@pytest.mark.parametrize("restored", RESTORED)
+def test_a_server_that_was_restored_from_a_backup_is_listed_again(restored: str) -> None:
+    asked = list[Query]()
+
+    def answer(query: Query) -> Answer:
+        asked.append(query)
+        if "watch" in query:
+            return (
+                RESTORED[restored]
+                if query["resourceVersion"] == "900"
+                else event("ADDED", config_map("later", 6))
+            )
+        return listing(900, config_map("old", 9)) if len(asked) == 1 else listing(5, config_map("new", 5))
+
+    with fake_api(answer) as api, watched(api) as told:
+        assert [told(), told()] == ["present old", "listed"]
+        assert [told(), told(), told()] == ["gone old", "present new", "listed"]
+        assert told() == "present later"
 
 
 def test_closing_ends_a_watch_that_waits(api: Api) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import AsyncIterator, Generator
+from typing import Any
 
 import grpc
 import ml_dtypes
@@ -28,6 +30,7 @@ from pilothouse.policy.push import Served
 from pilothouse.policy.requests import Version
 from pilothouse.policy.sampling import Sampling
 from pilothouse.policy.weights import WeightTransactions
+from pilothouse.policy.weights_servicer import MAX_FETCHES, WeightsServicer
 from pilothouse.v1 import policy_pb2, weights_pb2
 
 from .conftest import generate
@@ -255,18 +258,46 @@ async def test_rollback_serves_the_weights_before(service: Service) -> None:
     assert reason == "NO_PREVIOUS_WEIGHTS"
 
 
-async def test_a_rollback_whose_caller_leaves_is_carried_through(tiny_engine: PolicyEngine) -> None:
-    weights = tiny_engine.runner.weights
-    transactions = WeightTransactions(
-        tiny_engine,
-        Served(Version(1, 2), weights, b"", {}),
+def served(engine: PolicyEngine, version: int) -> Served:
+    return Served(Version(1, version), engine.runner.weights, b"", defaultdict(bytes))
+
+
+def transactions_of(engine: PolicyEngine, initial: Served) -> WeightTransactions:
+    return WeightTransactions(
+        engine,
+        initial,
+        fence=0,
         lease_seconds=60,
         keep_previous=True,
         kv_policy="keep",
         probe_tokens=64,
         metrics=PushMetrics(CollectorRegistry()),
     )
-    transactions._previous = Served(Version(1, 1), weights, b"", {})
+
+
+async def test_a_fetch_that_waits_for_its_turn_holds_on_to_nothing(tiny_engine: PolicyEngine) -> None:
+    transactions = transactions_of(tiny_engine, served(tiny_engine, 1))
+    limits: Any = None  # of probes
+    servicer, context = WeightsServicer(transactions, limits, ""), None
+
+    def fetch() -> Any:
+        return servicer.FetchWeights(weights_pb2.FetchWeightsRequest(), context)
+
+    running = [fetch() for _ in range(MAX_FETCHES)]
+    assert [(await anext(each)).weights.version for each in running] == [1] * MAX_FETCHES
+    waiting = fetch()
+    head = asyncio.create_task(anext(waiting))
+    await asyncio.sleep(0)  # it asks for its turn
+    transactions.current = served(tiny_engine, 2)
+    for each in running:
+        await each.aclose()
+    assert (await head).weights.version == 2
+    await waiting.aclose()
+
+
+async def test_a_rollback_whose_caller_leaves_is_carried_through(tiny_engine: PolicyEngine) -> None:
+    transactions = transactions_of(tiny_engine, served(tiny_engine, 2))
+    transactions._previous = served(tiny_engine, 1)
     busy, free = threading.Event(), threading.Event()
 
     def hold() -> Generator[None, None, None]:

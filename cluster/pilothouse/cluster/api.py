@@ -5,10 +5,11 @@ sent: the client's models know the fields of one version of Kubernetes, and what
 drop or refuse.
 """
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import urlencode
 
 from kubernetes.client import Configuration
@@ -17,7 +18,7 @@ from urllib3 import BaseHTTPResponse, Retry, Timeout
 
 from pilothouse.cluster.failures import TRANSPORT, Asked, from_status, from_transport
 from pilothouse.cluster.kinds import Kind, Object
-from pilothouse.errors import ConflictError, GoneError
+from pilothouse.errors import ConflictError, GoneError, UnavailableError
 
 MERGE = "application/merge-patch+json"
 
@@ -28,6 +29,7 @@ _CONFLICTS = 8
 
 # What did not reach the server is sent again, and what may be asked twice also where the answer was lost.
 _RETRIES = Retry(total=3, backoff_factor=0.2, raise_on_status=False)
+_ONCE = Retry(total=0, raise_on_status=False)
 
 
 class Listing(NamedTuple):
@@ -51,6 +53,13 @@ class Api:
         self.namespace = namespace
         self.server = str(configuration.host)
         self._pool = RESTClientObject(configuration).pool_manager
+        self._timeout, self._retries = Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS), _RETRIES
+
+    def within(self, seconds: float) -> Self:
+        """Returns the same API, whose requests are sent once each and may take so long."""
+        impatient = copy.copy(self)
+        impatient._timeout, impatient._retries = Timeout(total=seconds), _ONCE
+        return impatient
 
     def get(self, kind: Kind, name: str, part: str = "") -> Object:
         """Returns an object, or a part of it such as ``scale``.
@@ -180,11 +189,18 @@ class Api:
         body: object = None,
         content_type: str = "application/json",
     ) -> Object:
-        timeout = Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
         response = self._open(
-            method, path, asked, query, body=body, content_type=content_type, timeout=timeout
+            method, path, asked, query, body=body, content_type=content_type, timeout=self._timeout
         )
-        return cast(Object, json.loads(self._whole(response)))
+        body = self._whole(response)
+        try:
+            return cast(Object, json.loads(body))
+        except ValueError:
+            told = body[:100].decode("utf-8", "replace")
+            raise UnavailableError(
+                f"cannot {asked.words}: {self.server} answers {told!r}, which is no JSON; see whether a "
+                "proxy answers in its place, or try again"
+            ) from None
 
     def _open(
         self,
@@ -212,7 +228,7 @@ class Api:
                 body=sent,
                 headers=headers,
                 timeout=timeout,
-                retries=_RETRIES,
+                retries=self._retries,
                 preload_content=False,
             )
         except TRANSPORT as error:

@@ -12,6 +12,7 @@ from pilothouse.cluster.watching import Change, Watch
 from pilothouse.errors import ConfigError, NotFoundError, PilothouseError, UnavailableError
 
 _FIRST_ANSWER_SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +37,15 @@ class ServiceAddresses:
         self._slices: dict[str, frozenset[str]] = {}
         self._lock = threading.Lock()
         self._listed = threading.Event()
+        self._closed = threading.Event()
         self._problem: PilothouseError | None = None
         threading.Thread(target=self._follow, name="endpoints", daemon=True).start()
 
     def current(self) -> frozenset[str]:
-        """Returns host:port of every pod; those known last while the API does not answer.
+        """Returns host:port of every pod; those known last while the API does not answer, or refuses.
 
         Raises:
-            PermissionDeniedError: They may not be read.
+            PermissionDeniedError: They may not be read, and never could be.
             UnavailableError: The API has not answered yet.
         """
         listed = self._listed.wait(_FIRST_ANSWER_SECONDS)
@@ -56,24 +58,27 @@ class ServiceAddresses:
 
     def close(self) -> None:
         """Ends the watch."""
+        self._closed.set()
         for watch in self._watches:
             watch.close()
 
     def _follow(self) -> None:
-        slices, endpoints = self._watches
-        try:
+        watch, endpoints = self._watches
+        while not self._closed.is_set():
             try:
-                self._note_all(slices)
-            except NotFoundError:  # before 1.21
-                self._note_all(endpoints)
-        except PilothouseError as error:
-            _log.error("replicas of %s cannot be followed: %s", self.name, error)
-            self._problem = error
-            self._listed.set()
-
-    def _note_all(self, watch: Watch) -> None:
-        for change in watch:
-            self._note(change)
+                for change in watch:
+                    self._note(change)
+            except Exception as error:  # nobody else would know that the addresses have stopped
+                first = not self._listed.is_set()
+                if first and watch is not endpoints and isinstance(error, NotFoundError):  # before 1.21
+                    watch = endpoints
+                    continue
+                _log.error("replicas of %s cannot be followed: %s", self.name, error)
+                if first and isinstance(error, PilothouseError):
+                    self._problem = error
+                    self._listed.set()
+                    return
+                self._closed.wait(_AGAIN_SECONDS)
 
     def _note(self, change: Change) -> None:
         if change.what == "listed":

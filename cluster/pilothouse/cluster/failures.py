@@ -82,6 +82,8 @@ def from_status(code: int, body: bytes, asked: Asked) -> PilothouseError:
             return GoneError(f"cannot {asked.words}: {message}")
         case 400 | 413 | 415 | 422:
             return InvalidRequestError(f"the API server refuses to {asked.words}: {message}")
+        case 504 if "Too large resource version" in message:  # it was restored from a backup
+            return GoneError(f"cannot {asked.words}: {message}")
         case 429:
             return UnavailableError(f"the API server has too much to do: {message}; try again")
         case _ if code >= 500:

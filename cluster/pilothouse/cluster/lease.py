@@ -4,7 +4,6 @@ Beside the holder, the Lease keeps the highest fencing epoch that a trainer took
 higher one, so that what an earlier holder still sends is refused by every policy.
 """
 
-import os
 import secrets
 import socket
 import threading
@@ -23,7 +22,6 @@ from pilothouse.errors import (
     ConflictError,
     FencedError,
     NotFoundError,
-    PilothouseError,
     UnavailableError,
 )
 
@@ -31,6 +29,7 @@ EPOCH = "pilothouse.io/epoch"
 """Annotation with the highest epoch taken."""
 
 _RETRY_SECONDS = 1.0
+"""Between attempts; less where the lease is short."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,14 +45,16 @@ class Lease:
             duration_seconds: Who does not renew it for so long has lost it.
             api: The cluster, and the Lease's namespace.
         """
-        self._name, self._duration, self._api = name, duration_seconds, api
-        self._host = socket.gethostname()
-        self.holder = f"{self._host}_{secrets.token_hex(4)}"
+        self._name, self._duration = name, duration_seconds
+        # A connection that has died unnoticed must not take the time in which another one would renew it.
+        self._api = api.within(duration_seconds / 3)
+        self._retry_seconds = min(_RETRY_SECONDS, duration_seconds / 10)
+        self.holder = f"{socket.gethostname()}_{secrets.token_hex(4)}"
         """Names this process."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._lease: Object = {}
-        self._renewed = 0.0
+        self._renewed = 0.0  # when the last renewal was sent: from then on others count
         self._taken_by = ""
         self._seen: tuple[str, float] = ("", 0.0)  # another holder's renewal, and when it was first seen
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -98,7 +99,7 @@ class Lease:
                     told = other
             except UnavailableError as error:
                 _log.warning("lease cannot be taken now", lease=self._name, problem=str(error))
-            time.sleep(_RETRY_SECONDS)
+            time.sleep(self._retry_seconds)
         return False
 
     def note_epoch(self, epoch: int) -> None:
@@ -106,10 +107,16 @@ class Lease:
 
         Raises:
             FencedError: Another process holds it by now.
-            UnavailableError: The API does not answer.
+            UnavailableError: It could not be renewed in time.
         """
-        with self._lock:
-            self._renew(epoch=epoch)
+        while True:
+            try:
+                with self._lock:
+                    return self._renew(epoch=epoch)
+            except UnavailableError as error:
+                _log.warning("epoch was not noted", lease=self._name, problem=str(error))
+            self.confirm()
+            time.sleep(self._retry_seconds)
 
     def confirm(self) -> None:
         """Makes sure that the Lease is held now.
@@ -147,18 +154,21 @@ class Lease:
         try:
             with self._lock:
                 self._renew(holder="")
-        except PilothouseError as error:  # it expires by itself
+        except Exception as error:  # it expires by itself
             _log.warning("lease was not released", lease=self._name, problem=str(error))
 
     def _keep(self) -> None:
         """Renews until released or lost."""
-        while not self._stopped.wait(self._duration / 3) and not self._taken_by:
+        pause = self._duration / 3
+        while not self._stopped.wait(pause) and not self._taken_by:
+            pause = self._retry_seconds
             try:
                 with self._lock:
                     self._renew()
+                pause = self._duration / 3
             except FencedError as error:
                 _log.error("lease lost", lease=self._name, problem=str(error))
-            except PilothouseError as error:
+            except Exception as error:  # whatever a proxy answers: it may be renewed yet
                 _log.warning("lease was not renewed", lease=self._name, problem=str(error))
 
     def _try_to_take(self) -> str | None:
@@ -167,6 +177,7 @@ class Lease:
             found = self._api.get(LEASE, self._name)
         except NotFoundError:
             found = None
+        sent = time.monotonic()
         try:
             if found is None:
                 body = {"metadata": {"name": self._name}, "spec": self._taken(1)}
@@ -174,13 +185,14 @@ class Lease:
             else:
                 spec = found["spec"]
                 holder = str(spec.get("holderIdentity") or "")
-                if holder and not self._was_ours(holder) and not self._has_expired(spec):
+                # Ours, if only the answer to taking it was lost.
+                if holder not in ("", self.holder) and not self._has_expired(spec):
                     return holder
                 spec |= self._taken(int(spec.get("leaseTransitions") or 0) + 1)
                 self._lease = self._api.replace(LEASE, self._name, found)
         except (AlreadyExistsError, ConflictError):
             return "another process, just now"
-        self._renewed = time.monotonic()
+        self._renewed = sent
         return None
 
     def _taken(self, transitions: int) -> dict[str, Any]:
@@ -189,11 +201,6 @@ class Lease:
     def _held(self, holder: str) -> dict[str, Any]:
         seconds = max(1, round(self._duration))
         return {"holderIdentity": holder, "leaseDurationSeconds": seconds, "renewTime": _now()}
-
-    def _was_ours(self, holder: str) -> bool:
-        """Returns whether the holder was an earlier container of this very pod, which has ended."""
-        in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-        return in_pod and holder.rpartition("_")[0] == self._host
 
     def _has_expired(self, spec: Object) -> bool:
         """Returns whether the holder has not renewed for its duration, by this machine's clock alone."""
@@ -208,8 +215,11 @@ class Lease:
         Raises:
             FencedError: Another process holds it.
         """
+        sent = 0.0
 
         def edit(found: Object) -> None:
+            nonlocal sent
+            sent = time.monotonic()
             other = str(found["spec"].get("holderIdentity") or "")
             if other != self.holder:
                 self._taken_by = other or "nobody"
@@ -224,7 +234,7 @@ class Lease:
         except NotFoundError:
             self._taken_by = "nobody, it was deleted"
             raise self._fenced() from None
-        self._renewed = time.monotonic()
+        self._renewed = sent
 
     def _fenced(self) -> FencedError:
         return FencedError(

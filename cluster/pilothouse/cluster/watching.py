@@ -6,6 +6,7 @@ on from the last version that was seen; where that is gone, everything is listed
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 _SERVER_SECONDS = 240
 """After which the server ends a watch, so that no half-dead connection is trusted for longer."""
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 5.0
+_HELD_SECONDS = 5.0
+"""A watch that was open for so long was one, though silent; before that, the server may only seem to work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Watch:
             kind: What.
             selector: Label selector.
             fields: Field selector.
-            patience_seconds: How long an API server may be out of reach before that is an error.
+            patience_seconds: How long an API server may be out of reach, or fail, before that is an error.
         """
         self._api, self._kind = api, kind
         self._selector, self._fields = selector, fields
@@ -55,6 +58,7 @@ class Watch:
         self._known: dict[str, Object] = {}
         self._version = ""
         self._lines: Lines | None = None
+        self._opened = math.inf
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Change]:
@@ -62,29 +66,31 @@ class Watch:
 
         Raises:
             PermissionDeniedError: This account may not list or watch the kind.
-            UnavailableError: The API server has been out of reach for too long.
+            UnavailableError, GoneError: The API server has been out of reach, or has failed, for too long.
         """
-        reached = time.monotonic()
-        failures = 0
+        failures, failing_since = 0, math.inf
         while not self._closed.is_set():
+            self._opened = math.inf
             try:
                 if not self._version:
                     yield from self._list()
-                    reached, failures = time.monotonic(), 0
                 for change in self._follow():
-                    reached, failures = time.monotonic(), 0
+                    failures = 0
                     if change is not None:
                         yield change
-                self._closed.wait(_FIRST_PAUSE_SECONDS)
-            except GoneError:
-                _log.debug("listing %s again: the watch is too far behind", self._kind.plural)
-                self._version = ""
-            except UnavailableError as error:
-                if time.monotonic() - reached > self._patience_seconds:
+                failures = 0
+            except (GoneError, UnavailableError) as error:
+                _log.debug("watch of %s broken: %s", self._kind.plural, error)
+                if isinstance(error, GoneError):
+                    self._version = ""
+                now = time.monotonic()
+                if failures == 0 or now - self._opened > _HELD_SECONDS:
+                    failures, failing_since = 0, now
+                if now - failing_since > self._patience_seconds:
                     raise
                 failures += 1
-                _log.debug("watch of %s broken: %s", self._kind.plural, error)
-                self._closed.wait(min(_FIRST_PAUSE_SECONDS * 2**failures, _MAX_PAUSE_SECONDS))
+            # Longer after every failure in a row; the exponent is bounded, for it overflows a float at last.
+            self._closed.wait(min(_FIRST_PAUSE_SECONDS * 2 ** min(failures, 10), _MAX_PAUSE_SECONDS))
 
     def close(self) -> None:
         """Ends the iteration soon, also where its thread waits for the server."""
@@ -105,7 +111,7 @@ class Watch:
         yield Change("listed", {})
 
     def _follow(self) -> Iterator[Change | None]:
-        """Watches from the last version on, until the server ends it; None for every sign of life."""
+        """Watches from the last version on, until the server ends it; None where only the version is new."""
         query = {
             "watch": "1",
             "resourceVersion": self._version,
@@ -121,14 +127,20 @@ class Watch:
         )
         if self._closed.is_set():  # closed before there was anything to close
             lines.close()
-        yield None
+        self._opened = time.monotonic()
+        heard = False
         for line in lines:
+            heard = True
             event = _event(line)
             if event["type"] == "ERROR":
+                self._version = ""  # whatever it is, listing tells it best
                 status = event["object"]
                 raise from_status(int(status.get("code") or 500), json.dumps(status).encode(), asked)
             self._version = _version(event["object"])
             yield self._change(event["type"], event["object"])
+        if not heard and not self._closed.is_set():
+            # Not even a bookmark: one that was restored from a backup is silent until it gets to our version.
+            self._version = ""
 
     def _change(self, kind: str, found: Object) -> Change | None:
         if kind == "BOOKMARK":
@@ -143,9 +155,11 @@ class Watch:
 def _event(line: bytes) -> dict[str, Any]:
     try:
         event: dict[str, Any] = json.loads(line)
-    except ValueError:  # the connection broke in the middle of a line
-        raise UnavailableError("the API server broke a watch off") from None
-    return event
+        if {"type", "object"} <= event.keys():
+            return event
+    except (ValueError, AttributeError):  # the connection broke in the middle of a line
+        pass
+    raise UnavailableError("the API server, or a proxy before it, broke a watch off")
 
 
 def _uid(found: Object) -> str:

@@ -153,7 +153,7 @@ class GetWeightsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetWeightsResponse(_message.Message):
-    __slots__ = ("instance", "epoch", "version", "digest", "fence", "open_epoch", "open_version", "tokenizer_digest")
+    __slots__ = ("instance", "epoch", "version", "digest", "fence", "open_epoch", "open_version", "tokenizer_digest", "taken_back_epoch", "taken_back_version")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +162,8 @@ class GetWeightsResponse(_message.Message):
     OPEN_EPOCH_FIELD_NUMBER: _ClassVar[int]
     OPEN_VERSION_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_BACK_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_BACK_VERSION_FIELD_NUMBER: _ClassVar[int]
     instance: str
     epoch: int
     version: int
@@ -170,7 +172,9 @@ class GetWeightsResponse(_message.Message):
     open_epoch: int
     open_version: int
     tokenizer_digest: str
-    def __init__(self, instance: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[bytes] = ..., fence: _Optional[int] = ..., open_epoch: _Optional[int] = ..., open_version: _Optional[int] = ..., tokenizer_digest: _Optional[str] = ...) -> None: ...
+    taken_back_epoch: int
+    taken_back_version: int
+    def __init__(self, instance: _Optional[str] = ..., epoch: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[bytes] = ..., fence: _Optional[int] = ..., open_epoch: _Optional[int] = ..., open_version: _Optional[int] = ..., tokenizer_digest: _Optional[str] = ..., taken_back_epoch: _Optional[int] = ..., taken_back_version: _Optional[int] = ...) -> None: ...
 
 class FetchWeightsRequest(_message.Message):
     __slots__ = ("above_epoch", "above_version")
@@ -181,20 +185,24 @@ class FetchWeightsRequest(_message.Message):
     def __init__(self, above_epoch: _Optional[int] = ..., above_version: _Optional[int] = ...) -> None: ...
 
 class ServedWeights(_message.Message):
-    __slots__ = ("epoch", "version", "fence", "manifest", "digest", "tensor_digests")
+    __slots__ = ("epoch", "version", "fence", "manifest", "digest", "tensor_digests", "taken_back_epoch", "taken_back_version")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TENSOR_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_BACK_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_BACK_VERSION_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     version: int
     fence: int
     manifest: Manifest
     digest: bytes
     tensor_digests: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, epoch: _Optional[int] = ..., version: _Optional[int] = ..., fence: _Optional[int] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., digest: _Optional[bytes] = ..., tensor_digests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    taken_back_epoch: int
+    taken_back_version: int
+    def __init__(self, epoch: _Optional[int] = ..., version: _Optional[int] = ..., fence: _Optional[int] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., digest: _Optional[bytes] = ..., tensor_digests: _Optional[_Iterable[bytes]] = ..., taken_back_epoch: _Optional[int] = ..., taken_back_version: _Optional[int] = ...) -> None: ...
 
 class FetchWeightsResponse(_message.Message):
     __slots__ = ("weights", "chunk")

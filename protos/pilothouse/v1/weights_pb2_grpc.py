@@ -146,7 +146,8 @@ class WeightsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Goes back to the weights that served before the last commit. The operator's.
+        """Goes back to the weights that served before the last commit. The operator's. Until the next push, replicas
+        that start or catch up do not bring back what was taken back.
         Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

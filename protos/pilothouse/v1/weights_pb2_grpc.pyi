@@ -65,7 +65,8 @@ class WeightsServiceStub:
     Fails with NOT_FOUND where nothing newer than what the caller has serves here.
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_weights_pb2.RollbackRequest, _weights_pb2.RollbackResponse]
-    """Goes back to the weights that served before the last commit. The operator's.
+    """Goes back to the weights that served before the last commit. The operator's. Until the next push, replicas
+    that start or catch up do not bring back what was taken back.
     Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
     """
 
@@ -106,7 +107,8 @@ class WeightsServiceAsyncStub(WeightsServiceStub):
     Fails with NOT_FOUND where nothing newer than what the caller has serves here.
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_weights_pb2.RollbackRequest, _weights_pb2.RollbackResponse]  # type: ignore[assignment]
-    """Goes back to the weights that served before the last commit. The operator's.
+    """Goes back to the weights that served before the last commit. The operator's. Until the next push, replicas
+    that start or catch up do not bring back what was taken back.
     Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
     """
 
@@ -192,7 +194,8 @@ class WeightsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _weights_pb2.RollbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_weights_pb2.RollbackResponse, _abc.Awaitable[_weights_pb2.RollbackResponse]]:
-        """Goes back to the weights that served before the last commit. The operator's.
+        """Goes back to the weights that served before the last commit. The operator's. Until the next push, replicas
+        that start or catch up do not bring back what was taken back.
         Fails with FAILED_PRECONDITION (NO_PREVIOUS_WEIGHTS).
         """
 

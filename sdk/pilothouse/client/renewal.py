@@ -6,6 +6,7 @@ been replaced, so that a client that runs for months can still connect to a serv
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -16,11 +17,15 @@ from pilothouse.tls import Certificates, Pem
 ChannelT = TypeVar("ChannelT", grpc.Channel, grpc.aio.Channel)
 
 
+_KEPT_SECONDS = 7200.0
+"""How long a channel that was replaced is kept: longer than any call with a deadline."""
+
+
 class _Renewed(Generic[ChannelT]):
     """The part of a channel that stubs use. A call goes to the channel of the certificate then in force.
 
-    Running calls stay where they began: the channel before is closed with the next replacement but one, long
-    after their deadlines.
+    Running calls stay where they began: a channel that was replaced is closed with the first replacement that
+    comes two hours later, long after their deadlines.
     """
 
     def __init__(self, opened: Callable[[Pem], ChannelT], certificates: Certificates) -> None:
@@ -29,15 +34,19 @@ class _Renewed(Generic[ChannelT]):
         self._lock = threading.Lock()
         self._pem = certificates.current()
         self._channels: list[ChannelT] = [opened(self._pem)]
+        self._replaced: list[float] = []  # when all but the last of them were
 
     def latest(self) -> ChannelT:
         """Returns the channel for a call that begins now."""
-        pem = self._certificates.current()
         with self._lock:
+            pem = self._certificates.current()  # in here: a slower thread would bring the one before back
             if pem is not self._pem:
-                self._pem = pem
                 self._channels.append(self._opened(pem))
-                if len(self._channels) > 2:
+                self._pem = pem
+                now = time.monotonic()
+                self._replaced.append(now)
+                while self._replaced and now - self._replaced[0] > _KEPT_SECONDS:
+                    del self._replaced[0]
                     self._retire(self._channels.pop(0))
             return self._channels[-1]
 

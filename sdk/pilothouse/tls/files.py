@@ -1,7 +1,9 @@
 """The files of an identity, read again when they have been replaced."""
 
 import logging
+import math
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,9 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 """Of reading files that are being replaced at the same moment."""
+
+_AGAIN_SECONDS = 1.0
+"""Until content that could not be used is tried again: it may be valid by then, where a clock is behind."""
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -30,7 +35,8 @@ class Certificates:
 
     Kubernetes replaces a mounted Secret by moving one symbolic link, cert-manager renews a certificate long
     before it expires: both are noticed with the next connection. Content that cannot be used, such as a
-    certificate whose key has not arrived yet, changes nothing but the log.
+    certificate whose key has not arrived yet or which is not valid yet, changes nothing but the log until it
+    can.
 
     Args:
         tls: The files.
@@ -46,6 +52,8 @@ class Certificates:
         self._lock = threading.Lock()
         self._stamp = _stamp(tls)
         self._pem, self._certificate = _read(tls, self._roles)
+        self._again = math.inf
+        self._problem = ""
 
     def current(self) -> Pem:
         """Returns the content in force; the same object until it changes. Threads may share it."""
@@ -61,15 +69,19 @@ class Certificates:
             return self._certificate
 
     def _look(self) -> None:
-        stamp = _stamp(self._tls)
-        if stamp == self._stamp:
+        stamp, now = _stamp(self._tls), time.monotonic()
+        if stamp == self._stamp and now < self._again:
             return
-        self._stamp = stamp
+        self._stamp, self._again = stamp, math.inf
         try:
             pem, self._certificate = _read(self._tls, self._roles)
         except ConfigError as error:
-            _log.warning("the new certificate files cannot be used: %s", error)
+            self._again = now + _AGAIN_SECONDS
+            if str(error) != self._problem:
+                self._problem = str(error)
+                _log.warning("the new certificate files cannot be used: %s", error)
             return
+        self._problem = ""
         if pem != self._pem:
             self._pem = pem
             _log.info("certificates replaced: %s", self._tls.cert_file)

@@ -3,47 +3,36 @@
 It asks every peer what serves there and what is on its way, copies the newest weights from one of them, and
 starts over until nobody is ahead. The trainer pushes to it meanwhile like to any other replica, which is as
 good. Only then does it take calls.
+
+What an operator has taken back does not come back that way: each replica tells what it has heard of, and a
+peer that still serves such weights, or has loaded them from a checkpoint, is not followed.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from contextlib import aclosing, suppress
 
-import grpc
 import structlog
 
-from pilothouse.client import channels
-from pilothouse.client.addresses import Addresses, follow
 from pilothouse.errors import PilothouseError, UnavailableError
 from pilothouse.policy.config import CatchUpConfig
+from pilothouse.policy.peers import Peer, Peers
 from pilothouse.policy.push import Offer
 from pilothouse.policy.requests import Version
 from pilothouse.policy.weights import WeightTransactions
 from pilothouse.policy.weights_codec import decode_manifest, decode_origin
-from pilothouse.status import from_rpc
-from pilothouse.v1 import weights_pb2, weights_pb2_grpc
+from pilothouse.v1 import weights_pb2
 
-_ASK_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
+_COPY_SECONDS = 300.0
+"""For one copy, at least: it may be waited for less long, and is under way all the same."""
 _RUN = "peer"
+_ANY = Version(-1, -1)
 
 _log = structlog.get_logger(__name__)
 
 Serve = Callable[[bool], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Peer:
-    """What a peer said."""
-
-    address: str
-    name: str
-    """Of the service, as its certificate has it; empty where it is the address's."""
-    serving: Version
-    arriving: Version
 
 
 class CatchUp:
@@ -63,28 +52,33 @@ class CatchUp:
             transactions: Of this replica.
             config: Where the peers are.
             instance: Names this process, which may find itself among its peers.
-            published: What the run's trainer has published last, as far as its directory tells.
+            published: What the run's trainer has given last, or was about to give, as far as its directory
+                tells.
 
         Raises:
             ConfigError: A peer's address is none.
         """
         self._transactions = transactions
         self._config = config
-        self._instance = instance
         self._published = published
-        self._peers: list[Addresses] = [follow(target) for target in config.peers]
+        self._peers = Peers(config.peers, instance)
 
     async def catch_up(self) -> None:
-        """Returns when nobody known has, or is being given, newer weights than serve here."""
+        """Returns when nobody known has, or is being given, newer weights than serve here.
+
+        Raises:
+            ConfigError: This process's certificate files cannot be used.
+        """
         started, failed = time.monotonic(), set[str]()
-        while (goal := await self._ahead()) is not None:
+        while (goal := await self._goal()) is not None:
             peer, version = goal
-            if peer is not None and peer.address not in failed:
+            if peer is not None and peer.place.address not in failed:
                 try:
                     await self._copy(peer)
-                except PilothouseError as error:
-                    _log.warning("weights could not be copied", peer=peer.address, problem=str(error))
-                    failed.add(peer.address)
+                except Exception as error:  # not ours either, as where memory is short: later it may not be
+                    problem = str(error) or repr(error)
+                    _log.warning("weights could not be copied", peer=peer.place.address, problem=problem)
+                    failed.add(peer.place.address)
                 continue
             if time.monotonic() - started > self._config.wait_seconds:
                 _log.warning("nobody brings the newest weights; serving older ones", newest=tuple(version))
@@ -95,15 +89,25 @@ class CatchUp:
 
     async def follow(self, serve: Serve) -> None:
         """Keeps looking until cancelled: while a peer is ahead, this replica takes no calls."""
+        serving = True
         while True:
             await asyncio.sleep(self._config.check_seconds)
-            peers = await self._ask()
-            ahead = [peer for peer in peers if peer.serving > self._current]
-            if ahead and not self._is_brought(max(peer.serving for peer in ahead)):
-                _log.warning("peers serve newer weights; catching up", version=tuple(self._current))
-                await serve(False)
-                await self.catch_up()
-                await serve(True)
+            try:
+                goal = await self._goal()
+                if goal is not None and goal[0] is not None:
+                    _log.warning("peers serve other weights; catching up", version=tuple(self._current))
+                    serving = False
+                    await serve(False)
+                    await self.catch_up()
+                if not serving:
+                    await serve(True)
+                    serving = True
+            except Exception:  # nobody awaits this: it must outlive whatever happens in one round
+                _log.exception("peers cannot be followed now; trying again")
+
+    async def close(self) -> None:
+        """Closes the channels to the peers."""
+        await self._peers.close()
 
     @property
     def _current(self) -> Version:
@@ -114,48 +118,39 @@ class CatchUp:
         arriving = self._transactions.arriving
         return arriving is not None and arriving >= version
 
-    async def _ahead(self) -> tuple[_Peer | None, Version] | None:
-        """Returns the newest version that does not serve here, and who has it; None where there is none."""
-        peers = await self._ask()
-        holder = max(peers, key=lambda peer: peer.serving, default=None)
-        if holder is not None and holder.serving > self._current:
+    async def _goal(self) -> tuple[Peer | None, Version] | None:
+        """Returns the version that should serve here and does not, and who has it; None if there is none."""
+        peers = await self._peers.ask()
+        taken_back = max([self._transactions.taken_back, *(peer.taken_back for peer in peers)])
+        sound = [peer for peer in peers if peer.serving > taken_back or peer.taken_back == taken_back]
+        holder = max(sound, key=lambda peer: peer.serving, default=None)
+        if holder is not None and holder.serving == self._current:
+            self._transactions.note_taken_back(holder.taken_back)  # whoever starts next may ask only this one
+        elif holder is not None and (holder.serving > self._current or self._is_undone(taken_back)):
             return (None if self._is_brought(holder.serving) else holder), holder.serving
         newest = max([self._published, *(peer.arriving for peer in peers)])
-        return (None, newest) if newest > self._current else None
+        return (None, newest) if newest > max(self._current, taken_back) else None
 
-    async def _ask(self) -> list[_Peer]:
-        """Returns what every peer that can be reached says."""
-        groups = await asyncio.gather(*(asyncio.to_thread(group.current) for group in self._peers))
-        names = {
-            address: group.name for group, found in zip(self._peers, groups, strict=True) for address in found
-        }
-        answers = await asyncio.gather(*(self._ask_one(*peer) for peer in sorted(names.items())))
-        return [peer for peer in answers if peer is not None]
+    def _is_undone(self, taken_back: Version) -> bool:
+        """Returns whether what serves here has been taken back by peers.
 
-    async def _ask_one(self, address: str, name: str) -> _Peer | None:
-        async with _connected(address, name) as stub:
-            try:
-                answer = await stub.GetWeights(weights_pb2.GetWeightsRequest(), timeout=_ASK_SECONDS)
-            except grpc.RpcError:
-                return None  # it starts, or is gone
-        if answer.instance == self._instance:
-            return None
-        serving = Version(answer.epoch, answer.version)
-        return _Peer(address, name, serving, Version(answer.open_epoch, answer.open_version))
+        What a trainer has pushed here is not: it may have brought the same version once more.
+        """
+        here = self._transactions
+        return not here.pushed and here.taken_back < taken_back >= self._current
 
-    async def _copy(self, peer: _Peer) -> None:
+    async def _copy(self, peer: Peer) -> None:
         """Copies what a peer serves, as a push of its own."""
-        started, above = time.monotonic(), self._current
-        request = weights_pb2.FetchWeightsRequest(above_epoch=above.epoch, above_version=above.version)
-        async with _connected(peer.address, peer.name) as stub:
-            try:
-                await self._store(stub.FetchWeights(request, timeout=self._config.wait_seconds))
-            except grpc.RpcError as error:
-                raise from_rpc(error, target=peer.address) from error
+        started = time.monotonic()
+        above = self._current if peer.serving > self._current else _ANY
+        longest = max(self._config.wait_seconds, _COPY_SECONDS)
+        async with aclosing(self._peers.fetch(peer, above, longest)) as stream:
+            await self._store(stream)
         seconds = round(time.monotonic() - started, 2)
-        _log.info("weights copied", peer=peer.address, version=tuple(self._current), seconds=seconds)
+        address = peer.place.address
+        _log.info("weights copied", peer=address, version=tuple(self._current), seconds=seconds)
 
-    async def _store(self, stream: Any) -> None:
+    async def _store(self, stream: AsyncIterator[weights_pb2.FetchWeightsResponse]) -> None:
         push_id = ""
         try:
             async for message in stream:
@@ -172,15 +167,6 @@ class CatchUp:
                 with suppress(PilothouseError):  # it has ended already
                     self._transactions.abort(push_id)
             raise
-
-
-@asynccontextmanager
-async def _connected(address: str, name: str) -> AsyncIterator[Any]:
-    channel = channels.connect_async(address, server_name=name or None)
-    try:
-        yield weights_pb2_grpc.WeightsServiceStub(channel)
-    finally:
-        await channel.close()
 
 
 def _offer(head: weights_pb2.ServedWeights) -> Offer:

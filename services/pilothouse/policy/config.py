@@ -20,7 +20,7 @@ class CatchUpConfig(Config):
     """How often a replica that serves looks whether its peers are ahead."""
     wait_seconds: float = Field(default=300.0, ge=0)
     """How long a replica waits, not ready, for weights that are known to be current and that nobody has,
-    before it serves what it has; also the time for copying them."""
+    before it serves what it has. To copy them from a peer may take as long, and five minutes at least."""
 
 
 class PolicyConfig(Config):

@@ -52,6 +52,8 @@ class Origin(NamedTuple):
     """Of that manifest's tensors, by name."""
     fence: int
     """Highest epoch that has begun a push at the peer."""
+    taken_back: Version
+    """Newest weights that a rollback has taken back there."""
 
 
 class Offer(NamedTuple):
@@ -76,26 +78,38 @@ class Offer(NamedTuple):
         digests = {entry.name: entry.digest for entry in self.manifest.entries}
         return Served(self.version, weights, self.manifest.digest, digests)
 
-    def check_order(self, current: Served, fence: int) -> None:
+    def check_order(self, current: Served, fence: int, taken_back: Version) -> None:
         """Makes sure that these weights may follow those that serve.
 
         Args:
             current: What serves.
             fence: Highest epoch that has begun a push.
+            taken_back: Newest weights that a rollback has taken back.
 
         Raises:
             FencedError: A newer epoch has begun.
-            StaleVersionError: The version is not above the one now serving.
+            StaleVersionError: The version is not above the one now serving, or a peer's that was taken back.
         """
         if self.version.epoch < fence and self.origin is None:  # a peer's weights were served: no zombie's
             raise FencedError(
                 f"epoch {self.version.epoch} is fenced: epoch {fence} has taken over; stop this trainer"
             )
-        if self.version <= current.version:
+        if self.origin is not None and self.origin.taken_back < taken_back >= self.version:
+            raise StaleVersionError(
+                f"(epoch, version) {tuple(self.version)} was taken back here, which the peer has not heard "
+                "of; roll it back too"
+            )
+        if self.version <= current.version and not self._corrects(current):
             raise StaleVersionError(
                 f"(epoch, version) {tuple(self.version)} is not above {tuple(current.version)}, which "
                 "serves; push a higher version"
             )
+
+    def _corrects(self, current: Served) -> bool:
+        """Returns whether a peer brings older weights because what serves here has been taken back."""
+        if self.origin is None:
+            return False
+        return self.version < current.version <= self.origin.taken_back
 
     def check_parent(self, current: Served) -> None:
         """Makes sure that unchanged tensors are those that serve.

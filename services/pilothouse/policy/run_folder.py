@@ -20,7 +20,7 @@ class Source(NamedTuple):
     version: Version
     """Of the weights in it; (0, 0) for the model that the configuration names."""
     published: Version
-    """What the trainer has given to the policy last."""
+    """What the trainer has given to the policy last, or was about to give when it ended."""
 
 
 def newest_on_disk(config: PolicyConfig) -> Source:

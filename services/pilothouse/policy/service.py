@@ -66,6 +66,7 @@ async def build(
             yield servers
         finally:
             following.cancel()
+            await asyncio.wait([following])
 
 
 @asynccontextmanager
@@ -78,6 +79,7 @@ async def _servicers(
     transactions = WeightTransactions(
         engine,
         model.served,
+        fence=model.published.epoch,
         lease_seconds=config.push_lease_seconds,
         keep_previous=config.keep_previous,
         kv_policy=config.kv_policy,
@@ -103,6 +105,7 @@ async def _servicers(
         yield policy, weights, catch_up
     finally:
         watch.cancel()
+        await catch_up.close()
         crashed = engine.stopped.done()
         await asyncio.to_thread(engine.close)
     if crashed:
@@ -120,7 +123,7 @@ class _Model:
     card: ModelCard
     codec: TextCodec
     published: Version
-    """What the trainer has published last, as far as its run directory tells."""
+    """What the trainer has given last, or was about to give, as far as its run directory tells."""
 
 
 def _load(config: PolicyConfig, registry: CollectorRegistry) -> _Model:

@@ -44,6 +44,7 @@ class WeightTransactions:
         engine: PolicyEngine,
         initial: Served,
         *,
+        fence: int,
         lease_seconds: float,
         keep_previous: bool,
         kv_policy: KvPolicy,
@@ -56,6 +57,7 @@ class WeightTransactions:
         Args:
             engine: Whose weights are replaced.
             initial: What it serves now.
+            fence: Highest epoch that is known to have begun a push.
             lease_seconds: A push that nobody touches for this long is dropped.
             keep_previous: Keep the version before the current one, for ``rollback``.
             kv_policy: Where a commit names none.
@@ -65,6 +67,10 @@ class WeightTransactions:
         """
         self.current = initial
         """What serves."""
+        self.pushed = False
+        """Whether a trainer has brought it, not the start or a peer."""
+        self.taken_back = Version(0, 0)
+        """Newest weights that a rollback has taken back, here or at a peer, since the last push."""
         self.lease_seconds = lease_seconds
         self._engine = engine
         self._previous: Served | None = None
@@ -74,7 +80,7 @@ class WeightTransactions:
         self._metrics = metrics
         self._clock = clock
         self._shapes = shapes(initial.weights)
-        self._fence = initial.version.epoch
+        self._fence = max(initial.version.epoch, fence)
         self._push: Push | None = None
         self._ended: OrderedDict[str, PilothouseError] = OrderedDict()
         metrics.serving(initial.version)
@@ -96,7 +102,7 @@ class WeightTransactions:
             if push is not None and push.offer == offer and (push.answer is None or self._serves(push)):
                 push.touched = self._clock()
                 return push.progress
-            offer.check_order(self.current, self._fence)
+            offer.check_order(self.current, self._fence, self.taken_back)
             offer.manifest.check(self._shapes)
             offer.check_parent(self.current)
             self._displace(offer)
@@ -207,8 +213,13 @@ class WeightTransactions:
 
     async def _go_back(self, back: Served, swap: "Future[float]") -> Version:
         await asyncio.wrap_future(swap)
+        self.note_taken_back(self.current.version)
         self._serve(back)
         return back.version
+
+    def note_taken_back(self, version: Version) -> None:
+        """Remembers until the next push that these weights, and older ones, are not to be copied."""
+        self.taken_back = max(self.taken_back, version)
 
     def expire(self) -> None:
         """Drops the open push if its lease has run out."""
@@ -260,14 +271,17 @@ class WeightTransactions:
         with self._fatal_to(push):
             await push.verified()
             logprobs = await push.prove(probes, self._probe_tokens)
-            push.offer.check_order(self.current, self._fence)
+            push.offer.check_order(self.current, self._fence, self.taken_back)
             push.offer.check_parent(self.current)
         push.swapping = True
         offer, weights = push.offer, push.weights
         swap = self._engine.swap(weights, offer.version, recompute=kv_policy == "recompute")
         held_up = await asyncio.wrap_future(swap)
-        self._previous = self.current if self._keep_previous else None
+        self.pushed = offer.origin is None
+        # What served before a copy is not what served before the push of what was copied.
+        self._previous = self.current if self._keep_previous and self.pushed else None
         self._serve(offer.served(weights))
+        self.taken_back = Version(0, 0) if offer.origin is None else offer.origin.taken_back
         self._metrics.pushed(self._clock() - push.began)
         answer = Committed(offer.version, self.current.digest, logprobs, held_up)
         push.finish(answer)

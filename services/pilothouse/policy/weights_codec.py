@@ -5,6 +5,7 @@ from pilothouse.errors import InvalidRequestError
 from pilothouse.models.load import DTYPES
 from pilothouse.policy.manifest import Entry, Manifest
 from pilothouse.policy.push import Origin, Served
+from pilothouse.policy.requests import Version
 from pilothouse.v1 import tensor_pb2, weights_pb2
 
 _WIRE_TYPES: dict[str, tensor_pb2.DataType] = {
@@ -25,12 +26,16 @@ def decode_manifest(manifest: weights_pb2.Manifest) -> Manifest:
     )
 
 
-def encode_served(served: Served, manifest: Manifest, fence: int) -> weights_pb2.ServedWeights:
+def encode_served(
+    served: Served, manifest: Manifest, fence: int, taken_back: Version
+) -> weights_pb2.ServedWeights:
     """Returns the head of a fetch."""
     return weights_pb2.ServedWeights(
         epoch=served.version.epoch,
         version=served.version.version,
         fence=fence,
+        taken_back_epoch=taken_back.epoch,
+        taken_back_version=taken_back.version,
         manifest=weights_pb2.Manifest(
             entries=[
                 weights_pb2.WeightEntry(
@@ -63,7 +68,12 @@ def decode_origin(head: weights_pb2.ServedWeights) -> Origin:
             f"the peer sends {len(names)} tensors with {len(head.tensor_digests)} digests; run one version "
             "of Pilothouse on all replicas"
         )
-    return Origin(head.digest, dict(zip(names, head.tensor_digests, strict=True)), head.fence)
+    return Origin(
+        head.digest,
+        dict(zip(names, head.tensor_digests, strict=True)),
+        head.fence,
+        Version(head.taken_back_epoch, head.taken_back_version),
+    )
 
 
 def _decode_entry(entry: weights_pb2.WeightEntry) -> Entry:

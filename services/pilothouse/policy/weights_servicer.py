@@ -120,6 +120,7 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
     ) -> weights_pb2.GetWeightsResponse:
         """Tells what serves and what arrives."""
         transactions, arriving = self._transactions, self._transactions.arriving or Version(0, 0)
+        taken_back = transactions.taken_back
         return weights_pb2.GetWeightsResponse(
             instance=self.instance,
             epoch=transactions.current.version.epoch,
@@ -129,19 +130,22 @@ class WeightsServicer(weights_pb2_grpc.WeightsServiceServicer):
             open_epoch=arriving.epoch,
             open_version=arriving.version,
             tokenizer_digest=self._tokenizer_digest,
+            taken_back_epoch=taken_back.epoch,
+            taken_back_version=taken_back.version,
         )
 
     async def FetchWeights(
         self, request: weights_pb2.FetchWeightsRequest, context: Context
     ) -> AsyncIterator[weights_pb2.FetchWeightsResponse]:
-        """Streams what serves now, whatever is committed meanwhile."""
-        served, fence = self._transactions.current, self._transactions.fence
-        above = Version(request.above_epoch, request.above_version)
-        if served.version <= above:
-            raise NotFoundError(f"(epoch, version) {tuple(served.version)} serves here, no newer one")
-        async with self._fetches:
+        """Streams what serves when its turn comes, whatever is committed meanwhile."""
+        transactions, above = self._transactions, Version(request.above_epoch, request.above_version)
+        async with self._fetches:  # whoever waits for it holds on to nothing yet
+            served, fence, taken_back = transactions.current, transactions.fence, transactions.taken_back
+            if served.version <= above:
+                raise NotFoundError(f"(epoch, version) {tuple(served.version)} serves here, no newer one")
             manifest = await asyncio.to_thread(manifest_of, served)
-            yield weights_pb2.FetchWeightsResponse(weights=encode_served(served, manifest, fence))
+            head = encode_served(served, manifest, fence, taken_back)
+            yield weights_pb2.FetchWeightsResponse(weights=head)
             offset, chunks = 0, bytes_of(served, MAX_CHUNK_BYTES)
             while (chunk := await asyncio.to_thread(_next_chunk, chunks, offset)) is not None:
                 offset += len(chunk.data)

@@ -1,6 +1,7 @@
 """Both ends of mutual TLS, with real certificates."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from prometheus_client import REGISTRY
 from tests.certificates import EXPIRED, Authority
 
-from pilothouse.client import AsyncPolicyClient, AsyncWeightsClient, PolicyClient
+from pilothouse.client import AsyncPolicyClient, AsyncWeightsClient, PolicyClient, renewal
+from pilothouse.client.renewal import RenewedChannel
 from pilothouse.errors import ConfigError, UnavailableError
 from pilothouse.server import Server, ServerConfig
-from pilothouse.tls import Tls, adopt, own
+from pilothouse.tls import Pem, Tls, adopt, own
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc
 
 Serve = Any
@@ -275,6 +277,73 @@ async def test_a_stream_ends_where_it_began_though_its_clients_certificate_is_re
         assert (await policy.model()).model == "echo"
         seen += [event async for event in events]
     assert len(seen) == 200
+
+
+async def test_a_stream_ends_where_it_began_though_certificates_are_replaced_again_and_again(
+    serve: Serve, echo: Echo, authority: Authority
+) -> None:
+    server, client = await serve(echo.add, tls=authority.issue("server")), authority.issue("client")
+    async with AsyncPolicyClient(target(server), tls=client) as policy:
+        events = policy.stream([f"prompt {index}" for index in range(200)], seeds=range(200))
+        seen = [await anext(events)]
+        for _ in range(4):
+            authority.issue("client")
+            assert (await policy.model()).model == "echo"
+        seen += [event async for event in events]
+    assert len(seen) == 200
+
+
+class OneAfterAnother:
+    """Certificates of which a thread is given the older ones, and is slow to go on with them."""
+
+    def __init__(self) -> None:
+        self.pem = Pem(b"old", b"", b"")
+        self.slow = ""
+        self.got, self.go_on = threading.Event(), threading.Event()
+
+    def current(self) -> Pem:
+        pem = self.pem
+        if threading.current_thread().name == self.slow:
+            self.got.set()
+            self.go_on.wait(60)
+        return pem
+
+
+def test_a_thread_that_is_slow_does_not_bring_the_certificate_before_back() -> None:
+    certificates: Any = OneAfterAnother()
+    opened = list[bytes]()
+
+    def opening(pem: Pem) -> grpc.Channel:
+        opened.append(pem.key)
+        return grpc.insecure_channel("127.0.0.1:1")
+
+    channel = RenewedChannel(opening, certificates)
+    certificates.slow = "slow"
+    slow = threading.Thread(target=channel.latest, name="slow")
+    slow.start()
+    assert certificates.got.wait(60)
+    certificates.pem = Pem(b"new", b"", b"")
+    quick = threading.Thread(target=channel.latest)
+    quick.start()
+    quick.join(0.5)  # it waits for the slow one, or has overtaken it
+    certificates.go_on.set()
+    for thread in (slow, quick):
+        thread.join(60)
+    assert opened == [b"old", b"new"]
+    channel.close()
+
+
+async def test_channels_of_long_ago_are_closed(
+    serve: Serve, echo: Echo, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "_KEPT_SECONDS", -1.0)
+    server, client = await serve(echo.add, tls=authority.issue("server")), authority.issue("client")
+    async with AsyncPolicyClient(target(server), tls=client) as policy:
+        channel: Any = policy._channel
+        for _ in range(3):
+            authority.issue("client")
+            assert (await policy.model()).model == "echo"
+        assert len(channel._channels) == 1
 
 
 async def test_a_push_over_tls_arrives_whole(serve: Serve, staged: Any, authority: Authority) -> None:

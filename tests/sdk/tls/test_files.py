@@ -1,4 +1,6 @@
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from tests.certificates import EXPIRED, Authority, mount
 
 from pilothouse.errors import ConfigError
-from pilothouse.tls import Certificates, Tls
+from pilothouse.tls import Certificates, Tls, files
+from pilothouse.tls.proof import prove
 
 
 @pytest.fixture
@@ -116,6 +119,26 @@ def test_replaced_files_are_taken_up_with_the_next_look(authority: Authority, st
     assert after is not before
     assert after.certificates == tls.cert_file.read_bytes()
     assert found.certificate.names == ("renewed.example",)
+
+
+def test_a_certificate_that_is_not_valid_yet_is_taken_up_when_it_is(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = authority.issue("policy")
+    found = Certificates(tls)
+    proofs = list[str]()
+
+    def counted(given: Tls, role: Any) -> Any:
+        proofs.append(role)
+        return prove(given, role)
+
+    monkeypatch.setattr(files, "prove", counted)
+    authority.issue("policy", not_before=datetime.now(UTC) + timedelta(seconds=2))
+    looks = 0
+    while found.current().certificates != tls.cert_file.read_bytes():
+        looks += 1
+        time.sleep(0.01)
+    assert len(proofs) < max(looks, 3)  # not with every look
 
 
 def test_files_that_cannot_be_used_change_nothing_until_they_can(authority: Authority) -> None:
