@@ -91,7 +91,8 @@ class EndToEnd:
                 "the trainer to be held", lambda: self.seen()["trainer"]["state"] == "paused", seconds=60
             )
             held, seen = self.release.steps(), self.seen()
-            weights = {pod["weights"] for pod in seen["pods"] if pod["component"] == "policy"}
+            policies = [pod for pod in seen["pods"] if pod["component"] == "policy" and pod["ready"]]
+            weights = {pod["weights"] for pod in policies}
             found |= {"trainer": seen["trainer"], "weights": sorted(weights)}
             if seen["trainer"]["step"] != held or weights != {seen["trainer"]["weights"]}:
                 raise StepFailedError("the release is not shown as it is")

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ def namespace(kube: Kube, story: Story) -> Iterator[None]:
     if folder := os.environ.get("PILOTHOUSE_E2E_VOLUMES"):
         for name in ("runs", "feedback"):
             path = Path(folder) / kube.namespace / name
-            path.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(path, ignore_errors=True)  # of an earlier run, whose training would go on
+            path.mkdir(parents=True)
             path.chmod(0o777)  # a hostPath knows nothing of fsGroup
             volumes.append(volume(kube.namespace, name, path))
     with story.step("namespace and volumes made"):
