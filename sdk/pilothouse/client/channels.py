@@ -142,6 +142,8 @@ def options(
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 3_000),  # time to connect: three round trips, with TLS four
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # And one that came back at another address: by default DNS is asked again after 30 s only.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.use_local_subchannel_pool", 1),  # a client's connection, and its backoff, are its own
     ]
 

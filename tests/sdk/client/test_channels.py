@@ -3,16 +3,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pilothouse.client import AsyncPolicyClient, Cancellation, PolicyClient, WeightsClient
-from pilothouse.client.channels import service_config
+from pilothouse.client.channels import options, service_config
 from pilothouse.errors import (
     ConfigError,
     DrainingError,
@@ -295,3 +298,49 @@ def test_a_frozen_server_is_noticed(tmp_path: Path) -> None:
 def _expect(kind: type[PilothouseError], call: Callable[[], object]) -> None:
     with pytest.raises(kind):
         call()
+
+
+class NameServer:
+    """Answers every name with one address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.authority = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.answer, daemon=True).start()
+
+    def answer(self) -> None:
+        while True:
+            query, caller = self.socket.recvfrom(512)
+            question = query[12 : query.index(b"\0", 12) + 5]
+            known = question[-4:] == b"\0\x01\0\x01"  # an IPv4 address of the Internet
+            record = b"\xc0\x0c\0\x01\0\x01" + bytes(4) + b"\0\x04" + socket.inet_aton(self.address)
+            head = query[:2] + b"\x81\x80\0\x01" + (b"\0\x01" if known else b"\0\0") + bytes(4)
+            self.socket.sendto(head + question + (record if known else b""), caller)
+
+
+@pytest.mark.timeout(60)
+def test_a_service_that_came_back_at_another_address_is_found_there_soon() -> None:
+    """gRPC asks DNS again after half a minute by default."""
+
+    def serving(host: str, port: int) -> tuple[grpc.Server, int]:
+        server = grpc.server(ThreadPoolExecutor(2))
+        servicer = health.HealthServicer()
+        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_insecure_port(f"{host}:{port}")
+        server.start()
+        return server, port
+
+    names = NameServer("127.0.0.1")
+    first, port = serving("127.0.0.1", 0)
+    settings = options(f"dns:///policy.test:{port}")
+    with grpc.insecure_channel(f"dns://{names.authority}/policy.test:{port}", options=settings) as channel:
+        check = partial(health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest())
+        assert check(timeout=20, wait_for_ready=True).status == health_pb2.HealthCheckResponse.SERVING
+        second, _ = serving("127.0.0.2", port)
+        names.address = "127.0.0.2"
+        first.stop(None).wait()
+        assert check(timeout=20, wait_for_ready=True).status == health_pb2.HealthCheckResponse.SERVING
+        second.stop(None)
