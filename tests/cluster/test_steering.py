@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 from tests.cluster.conftest import Account
-from tests.cluster.installed import add_job, add_pod, add_workload, install, set_job
+from tests.cluster.installed import add_job, add_lease, add_pod, add_workload, install, set_job
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, STATEFUL_SET, Kind, at
-from pilothouse.cluster.steering import COUNT_BEFORE
+from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, LEASE, STATEFUL_SET, Kind, at, name_of
+from pilothouse.cluster.release import find_release
+from pilothouse.cluster.steering import COUNT_BEFORE, Training, training_of
 
 
 @pytest.fixture
@@ -94,6 +95,69 @@ def test_what_cannot_be_paused_is_told_with_what_to_do(run: Run, api: Api, here:
         assert ran.status == Exit.FAILED
         assert "job j is over" in ran.err
     assert "there are: j" in run("cluster", "stop", *here, "--job", "other").err
+
+
+def meant(api: Api, job: str | None = None) -> Training:
+    return training_of(api, find_release(api), job)
+
+
+def test_a_job_that_waits_is_steered_by_its_own_pod_and_not_by_that_of_another(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    add_job(api, "a")
+    add_job(api, "b")
+    for job in ("a", "b"):
+        set_job(api, job, active=1)
+    add_pod(api, "trainer", "a-pod", ready=True, job="a")
+    ran = run("cluster", "pause", *here, "--job", "b")
+    assert ran.status == Exit.UNAVAILABLE
+    assert "b has no pod that runs" in ran.err
+    assert meant(api, "b").pod is None
+    assert name_of(meant(api, "a").pod or {}) == "a-pod"
+    add_pod(api, "trainer", "loop-pod", ready=True)
+    assert name_of(meant(api, "a").pod or {}) == "a-pod"
+
+
+def test_whoever_has_the_lease_is_meant_before_a_newer_job_that_waits_for_it(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    for job in ("a", "b"):
+        add_job(api, job)
+        set_job(api, job, active=1)
+        add_pod(api, "trainer", f"{job}-pod", ready=True, job=job)
+    assert meant(api).name == "b"
+    add_lease(api, "a-pod_0123abcd")
+    assert meant(api).name == "a"
+    assert run("cluster", "status", *here, "--json").json["trainer"]["job"] == "a"
+    assert "a is stopped" in run("cluster", "stop", *here).out
+    api.patch(LEASE, "demo-trainer", {"spec": {"holderIdentity": ""}})
+    assert meant(api).name == "b"
+
+
+def test_a_loop_that_has_the_lease_is_meant_before_a_job_that_waits_for_it(
+    api: Api, here: list[object]
+) -> None:
+    add_workload(api, "trainer")
+    add_pod(api, "trainer", "loop-pod", ready=True)
+    add_job(api, "j")
+    assert meant(api).name == "j"
+    add_lease(api, "loop-pod_0123abcd")
+    assert (meant(api).name, name_of(meant(api).pod or {})) == ("demo-trainer", "loop-pod")
+
+
+def test_a_job_that_is_over_does_not_hide_a_loop(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "trainer")
+    status = {"status": {"replicas": 1, "readyReplicas": 1}}
+    api.patch(DEPLOYMENT, "demo-trainer", status, "status")
+    add_job(api, "old")
+    set_job(api, "old", condition="Failed")
+    assert "demo-trainer has no pod that runs" in run("cluster", "pause", *here).err
+    ran = run("cluster", "status", *here, "--json")
+    assert ran.status == Exit.OK, ran.err
+    assert (ran.json["trainer"]["job"], ran.json["trainer"]["state"]) == ("", "pending")
+    assert "demo-trainer is stopped" in run("cluster", "stop", *here).out
+    assert run("cluster", "status", *here, "--json").json["trainer"]["state"] == "stopped"
+    assert "demo-trainer is started again" in run("cluster", "resume", *here).out
 
 
 def test_a_component_is_scaled_through_its_scale(run: Run, api: Api, here: list[object]) -> None:

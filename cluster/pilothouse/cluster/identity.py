@@ -3,12 +3,13 @@
 import base64
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pilothouse.client.base import SyncClient
 from pilothouse.client.channels import Security
+from pilothouse.client.trainer import TrainerClient
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.forwarding import forwarded
 from pilothouse.cluster.kinds import SECRET, Object, at
@@ -65,6 +66,13 @@ def calling(
         security = {"tls": tls, "server_name": f"{release.fullname}-{service}.{release.namespace}.svc"}
     with forwarded(api, pod, port) as local, make(f"127.0.0.1:{local}", **security) as client:
         yield client
+
+
+def calling_trainer(
+    api: Api, release: Release, pod: Object, tls: Tls | None
+) -> AbstractContextManager[TrainerClient]:
+    """Returns a client of a trainer's pod; as ``calling``."""
+    return calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls)
 
 
 def _contents(api: Api, name: str) -> dict[str, bytes]:

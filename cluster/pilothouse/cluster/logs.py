@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from pilothouse.cluster.api import Api, Lines
 from pilothouse.cluster.failures import Asked
-from pilothouse.cluster.kinds import POD, Object, at, labels_of, name_of
+from pilothouse.cluster.kinds import POD, Object, at, name_of
+from pilothouse.cluster.objects import job_of
 from pilothouse.cluster.release import Release, component_of, ordered, pods_of
 from pilothouse.errors import InvalidRequestError, NotFoundError
-
-_JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
-"""Today's, and the one that older clusters have too."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,9 +63,7 @@ def chosen(api: Api, release: Release, what: str | None) -> list[Object]:
 
 def is_meant(pod: Object, what: str | None) -> bool:
     """Returns whether ``what`` stands for a pod: as its component, its name or its Job's name."""
-    labels = labels_of(pod)
-    jobs = [labels.get(label) for label in _JOB_LABELS]
-    return what is None or what in (component_of(pod), name_of(pod), *jobs)
+    return what is None or what in (component_of(pod), name_of(pod), job_of(pod))
 
 
 def containers(pod: Object) -> list[str]:
