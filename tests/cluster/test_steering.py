@@ -6,11 +6,31 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 from tests.cluster.conftest import Account
-from tests.cluster.installed import add_job, add_lease, add_pod, add_workload, install, set_job
+from tests.cluster.installed import (
+    add_job,
+    add_lease,
+    add_pod,
+    add_workload,
+    install,
+    labels,
+    pod_spec,
+    set_job,
+    set_ready,
+)
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, LEASE, STATEFUL_SET, Kind, at, name_of
+from pilothouse.cluster.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    JOB,
+    LEASE,
+    POD,
+    STATEFUL_SET,
+    Kind,
+    at,
+    name_of,
+)
 from pilothouse.cluster.release import find_release
 from pilothouse.cluster.steering import COUNT_BEFORE, Training, training_of
 
@@ -95,6 +115,18 @@ def test_what_cannot_be_paused_is_told_with_what_to_do(run: Run, api: Api, here:
         assert ran.status == Exit.FAILED
         assert "job j is over" in ran.err
     assert "there are: j" in run("cluster", "stop", *here, "--job", "other").err
+
+
+def test_an_evaluation_takes_no_calls(run: Run, api: Api, here: list[object]) -> None:
+    add_job(api, "e")
+    spec = pod_spec("trainer")
+    del spec["containers"][0]["ports"]
+    known = labels("trainer") | {"job-name": "e"}
+    api.create(POD, {"metadata": {"name": "e-pod", "labels": known}, "spec": spec})
+    set_ready(api, "e-pod", ready=True)
+    assert "e is an evaluation, which cannot be held" in run("cluster", "pause", *here).err
+    assert run("cluster", "status", *here, "--json").json["trainer"]["problem"] == ""
+    assert "has no policy pods" in run("cluster", "rollback", *here).err
 
 
 def meant(api: Api, job: str | None = None) -> Training:

@@ -12,9 +12,10 @@ from tests.cluster.installed import add_job, add_workload, install, metadata, se
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import CONFIG_MAP, JOB, Object, at
+from pilothouse.cluster.kinds import CONFIG_MAP, JOB, Kind, Object, at
 from pilothouse.cluster.release import find_release
-from pilothouse.cluster.run_files import MAX_BYTES
+from pilothouse.cluster.run_files import MAX_BYTES, run_files
+from pilothouse.cluster.submitting import prepare, submit
 from pilothouse.cluster.toml import dumps
 
 LAPTOP = """
@@ -130,6 +131,43 @@ def test_a_name_that_no_job_can_have_leaves_nothing_behind(run: Run, api: Api, h
     assert not api.list(JOB).items
 
 
+@pytest.mark.parametrize("name", ["2026-10-03", "007", "on", "1e3"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(
+    run: Run, api: Api, here: list[object], name: str
+) -> None:
+    ran = run("cluster", "submit", "laptop.toml", *here, "--name", name)
+    assert ran.status == Exit.OK, ran.err
+    pod = api.get(JOB, name)["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["projected"]["sources"][0]["configMap"]["name"] == name
+
+
+class Interrupted(Api):
+    """Ctrl-C while a Job is made: before the server has it, or after."""
+
+    after = False
+
+    def create(self, kind: Kind, body: Object, name: str = "", part: str = "") -> Object:
+        if kind is not JOB or self.after:
+            super().create(kind, body, name, part)
+        if kind is JOB:
+            raise KeyboardInterrupt
+        return body
+
+
+def test_an_interruption_leaves_no_data_without_a_job_and_no_job_without_data(
+    api: Api, here: list[object]
+) -> None:
+    release = find_release(api)
+    files = run_files(Path("laptop.toml"), [], release.config, None)
+    interrupted = Interrupted(api.configuration, api.namespace)
+    with pytest.raises(KeyboardInterrupt):
+        submit(interrupted, prepare(api, release, files, "early"))
+    interrupted.after = True
+    with pytest.raises(KeyboardInterrupt):
+        submit(interrupted, prepare(api, release, files, "late"))
+    assert {"early", "late"} & set(names(api.list(CONFIG_MAP).items)) == {"late"}
+
+
 def test_one_trains_at_a_time_unless_it_may_queue(run: Run, api: Api, here: list[object]) -> None:
     add_job(api, "first")
     set_job(api, "first", active=1)
@@ -153,6 +191,8 @@ def test_a_dry_run_prints_what_kubectl_can_create(run: Run, api: Api, here: list
     assert not api.list(JOB).items
     api.create(CONFIG_MAP, settings)
     api.create(JOB, job)
+    listed = run("cluster", "submit", "laptop.toml", *here, "--dry-run", "--json", "--name", "a-run").json
+    assert listed == {"apiVersion": "v1", "kind": "List", "items": [settings, job]}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +262,7 @@ def test_an_evaluation_opens_no_port_and_is_not_killed_for_it(run: Run, api: Api
     assert run("cluster", "submit", "eval.toml", *here, "--name", "e").status == Exit.OK
     (container,) = api.get(JOB, "e")["spec"]["template"]["spec"]["containers"]
     assert container["command"][:2] == ["pilothouse", "eval"]
-    assert "livenessProbe" not in container
+    assert not {"livenessProbe", "ports"} & container.keys()
     run("cluster", "submit", "laptop.toml", *here, "--name", "p", "--queue")
     (container,) = api.get(JOB, "p")["spec"]["template"]["spec"]["containers"]
     assert "livenessProbe" in container

@@ -6,7 +6,7 @@ from pilothouse.cluster.api import Api
 from pilothouse.cluster.identity import calling_trainer
 from pilothouse.cluster.kinds import DEPLOYMENT, JOB, Kind, Object, at, name_of
 from pilothouse.cluster.looking import objects_of
-from pilothouse.cluster.objects import is_over
+from pilothouse.cluster.objects import is_over, ports_of
 from pilothouse.cluster.release import Release
 from pilothouse.cluster.trainers import job_name, steering_pod
 from pilothouse.errors import NotFoundError, PilothouseError, PreconditionError, UnavailableError
@@ -78,6 +78,8 @@ def running_trainer(training: Training) -> Object:
         raise UnavailableError(
             f"{training.name} has no pod that runs; `pilothouse cluster status` says why, or wait"
         )
+    if "grpc" not in ports_of(training.pod):
+        raise PreconditionError(f"{training.name} is an evaluation, which cannot be held; `stop` ends it")
     return training.pod
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from pilothouse.cluster.kinds import JOB, Object, at, name_of
-from pilothouse.cluster.objects import is_over, is_ready, is_running, job_of, job_state, newest
+from pilothouse.cluster.objects import is_over, is_ready, is_running, job_of, job_state, newest, ports_of
 from pilothouse.cluster.release import component_of
 
 _LONGEST_HOSTNAME = 63
@@ -45,11 +45,14 @@ def steering_pod(pods: Iterable[Object], job: str) -> Object | None:
 
 
 def pushing_pods(pods: Sequence[Object], lease: Object | None) -> list[Object]:
-    """Returns the pods that may push weights: that of the lease's holder, else one of each trainer."""
+    """Returns the pods that may push weights: that of the lease's holder, else one of each trainer.
+
+    An evaluation, which takes no calls, pushes nothing.
+    """
     holder = lease_pod(pods, lease)
     jobs = {job_of(holder)} if holder else {job_of(pod) for pod in _trainer_pods(pods)}
     found = (steering_pod(pods, job) for job in sorted(jobs))
-    return [pod for pod in found if pod is not None]
+    return [pod for pod in found if pod is not None and "grpc" in ports_of(pod)]
 
 
 def lease_pod(pods: Iterable[Object], lease: Object | None) -> Object | None:
