@@ -20,7 +20,7 @@ from pilothouse.cluster.objects import (
 from pilothouse.cluster.release import COMPONENTS, Release, component_of, ordered
 from pilothouse.cluster.scraping import Samples
 from pilothouse.cluster.trainers import current_trainer, job_name, steering_pod
-from pilothouse.errors import PilothouseError
+from pilothouse.errors import PilothouseError, PortClosedError
 
 WAITING = {
     "policy": "pilothouse_policy_waiting",
@@ -196,7 +196,8 @@ def _pod(pod: Object, answer: Samples | PilothouseError | None, now: datetime.da
     figures: Samples = answer if isinstance(answer, Mapping) else {}
     ready = is_ready(pod)
     problem = "" if ready else why_not_ready(pod)
-    if ready and isinstance(answer, PilothouseError):  # before that nobody expects an answer
+    # Before that nobody expects an answer, nor from a loop that waits, or a rank that is not the first.
+    if ready and isinstance(answer, PilothouseError) and not _is_silent(component, answer):
         problem = str(answer)
     return PodView(
         name=name_of(pod),
@@ -211,6 +212,11 @@ def _pod(pod: Object, answer: Samples | PilothouseError | None, now: datetime.da
         running=_count(figures, RUNNING.get(component)),
         problem=problem,
     )
+
+
+def _is_silent(component: str, answer: PilothouseError) -> bool:
+    """Returns whether a trainer's pod has not opened its ports: a loop does so only while it trains."""
+    return component == "trainer" and isinstance(answer, PortClosedError)
 
 
 def _weights(figures: Samples) -> str:
@@ -239,7 +245,9 @@ def _trainer(objects: Objects, answers: Answers) -> TrainerView | None:
     elif pod is not None and state in ("running", "pending"):
         state = "running" if is_ready(pod) else "starting"
         if is_ready(pod) and isinstance(reply, PilothouseError):
-            problem = str(reply)
+            silent = _is_silent("trainer", reply)
+            problem = "" if silent else str(reply)
+            state = "waiting" if silent and not job else state
     step = _count(series, "pilothouse_trainer_step")
     return TrainerView(
         job=job,

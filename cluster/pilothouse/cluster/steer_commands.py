@@ -15,7 +15,7 @@ from pilothouse.cluster.looking import lease_of
 from pilothouse.cluster.options import Where, identified, located
 from pilothouse.cluster.release import Release, pods_of
 from pilothouse.cluster.trainers import pushing_pods
-from pilothouse.errors import PilothouseError, PreconditionError
+from pilothouse.errors import PilothouseError, PortClosedError, PreconditionError
 from pilothouse.tls import Tls
 
 JobName = Annotated[
@@ -109,8 +109,11 @@ def rollback(
 def _check_held(api: Api, release: Release, tls: Tls | None) -> None:
     """Refuses while a trainer takes steps: it would push onto weights that are not there any more."""
     for pod in pushing_pods(pods_of(api, release, "trainer"), lease_of(api, release)):
-        with calling_trainer(api, release, pod, tls) as client:
-            state = client.status().state
+        try:
+            with calling_trainer(api, release, pod, tls) as client:
+                state = client.status().state
+        except PortClosedError:
+            continue  # a loop that waits
         if state in ("starting", "running"):
             raise PreconditionError(
                 f"the trainer is {state} and would push again; `pilothouse cluster pause` or `stop` it "
