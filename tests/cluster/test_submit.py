@@ -1,6 +1,8 @@
 import base64
 import json
+import os
 import tomllib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import yaml
 from tests.cli.conftest import Run
 from tests.cluster.conftest import names
-from tests.cluster.installed import add_job, add_workload, install, metadata, set_job, template
+from tests.cluster.installed import CONFIG, add_job, add_workload, install, metadata, set_job, template
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
@@ -230,6 +232,26 @@ def test_data_too_large_for_a_config_map_are_refused_with_the_largest_file(
     ran = run("cluster", "submit", "laptop.toml", *here)
     assert ran.status == Exit.USAGE
     assert "prompts.jsonl to the data or runs volume" in ran.err
+
+
+def test_what_is_far_too_large_is_not_even_read(run: Run, api: Api, here: list[object]) -> None:
+    os.truncate("prompts.jsonl", 2**26)
+    tracemalloc.start()
+    try:
+        ran = run("cluster", "submit", "laptop.toml", *here)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ran.status == Exit.USAGE
+    assert most < 2**26
+    assert "prompts.jsonl to the data or runs volume" in ran.err
+
+
+def test_a_device_of_the_laptop_stays_there(run: Run, api: Api, here: list[object]) -> None:
+    config = CONFIG.replace('device = "cuda:0"\n', "")
+    api.patch(CONFIG_MAP, "demo", {"data": {"pilothouse.toml": config}})
+    run("cluster", "submit", "laptop.toml", *here, "--name", "a", "--set", "ppo.device=cuda:1")
+    assert "device" not in config_of(api.get(CONFIG_MAP, "a"))["ppo"]
 
 
 def test_files_of_one_name_and_files_that_are_no_text_come_along(
