@@ -13,13 +13,15 @@ from tests.cluster.installed import (
     add_workload,
     install,
     labels,
+    metadata,
     pod_spec,
     set_job,
     set_ready,
+    template,
 )
 
 from pilothouse.cli.exits import Exit
-from pilothouse.cluster.api import Api
+from pilothouse.cluster.api import Api, Listing
 from pilothouse.cluster.kinds import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -28,11 +30,13 @@ from pilothouse.cluster.kinds import (
     POD,
     STATEFUL_SET,
     Kind,
+    Object,
     at,
     name_of,
 )
 from pilothouse.cluster.release import find_release
-from pilothouse.cluster.steering import COUNT_BEFORE, Training, training_of
+from pilothouse.cluster.steering import COUNT_BEFORE, Training, running_trainer, start, training_of
+from pilothouse.errors import PreconditionError
 
 
 @pytest.fixture
@@ -76,6 +80,49 @@ def test_a_stopped_job_gets_no_pods_until_it_is_resumed(run: Run, api: Api, here
     assert ran.status == Exit.OK, ran.err
     assert "goes on from its checkpoint" in ran.out
     assert api.get(JOB, "j")["spec"]["parallelism"] == 2
+
+
+def test_ranks_that_kubectl_has_stopped_come_back_all_together(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    spec = {"parallelism": 0, "completions": 3, "completionMode": "Indexed", "template": template("trainer")}
+    api.create(JOB, {"metadata": metadata("j", "trainer"), "spec": spec})
+    assert run("cluster", "resume", *here).status == Exit.OK
+    assert api.get(JOB, "j")["spec"]["parallelism"] == 3
+
+
+class Suspending(Api):
+    """Knows ``suspend``, which API servers do from 1.21 on; keeps what a Job is to become."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.configuration, api.namespace)
+        self.spec: Object = {}
+
+    def list(self, kind: Kind, selector: str = "", *, fields: str = "") -> Listing:
+        found = super().list(kind, selector, fields=fields)
+        for each in found.items if kind is JOB else ():
+            each["spec"]["suspend"] = True
+        return found
+
+    def get(self, kind: Kind, name: str, part: str = "") -> Object:
+        found = super().get(kind, name, part)
+        return found | {"spec": found["spec"] | {"suspend": True}}
+
+    def replace(self, kind: Kind, name: str, body: Object, part: str = "") -> Object:
+        self.spec = body["spec"]
+        return body
+
+
+def test_a_suspended_job_counts_as_stopped_and_is_started_with_all_its_pods(
+    api: Api, here: list[object]
+) -> None:
+    add_job(api, "j", parallelism=2)
+    suspending = Suspending(api)
+    training = training_of(suspending, find_release(api))
+    with pytest.raises(PreconditionError, match="j is stopped; `pilothouse cluster resume`"):
+        running_trainer(training)
+    start(suspending, training)
+    assert (suspending.spec["parallelism"], suspending.spec["suspend"]) == (2, False)
 
 
 def test_a_stopped_loop_has_no_pod_until_it_is_resumed(run: Run, api: Api, here: list[object]) -> None:

@@ -26,7 +26,7 @@ class Training:
     wanted: int
     """Pods that it is to have; 0 where it was stopped."""
     count_before: int
-    """Pods that it had before it was stopped."""
+    """Pods that it had before it was stopped, or is to have once it is not suspended any more."""
     is_over: bool
     """A Job that has come to its end."""
     pod: Object | None
@@ -129,6 +129,8 @@ def _set_count(api: Api, training: Training, count: int) -> None:
         if not count and (before := at(found, "spec", "parallelism")):
             found["metadata"].setdefault("annotations", {})[COUNT_BEFORE] = str(before)
         found["spec"]["parallelism"] = count
+        if count and at(found, "spec", "suspend"):  # by kubectl
+            found["spec"]["suspend"] = False
 
     if training.kind is JOB:
         api.change(JOB, training.name, edit_job)
@@ -138,6 +140,8 @@ def _set_count(api: Api, training: Training, count: int) -> None:
 
 def _training(kind: Kind, found: Object, field: str, pod: Object | None, *, is_over: bool) -> Training:
     wanted = at(found, "spec", field)
-    before = at(found, "metadata", "annotations", COUNT_BEFORE)
     count = 1 if wanted is None else int(wanted)
-    return Training(kind, name_of(found), count, int(before or 1), is_over, pod)
+    # Who stops with kubectl leaves no note; of several ranks each one completes once.
+    noted = at(found, "metadata", "annotations", COUNT_BEFORE) or at(found, "spec", "completions")
+    before = count or int(noted or 1)
+    return Training(kind, name_of(found), 0 if at(found, "spec", "suspend") else count, before, is_over, pod)
