@@ -36,7 +36,7 @@ class Follower:
             DEPLOYMENT: Watch(api, DEPLOYMENT, selector),
             STATEFUL_SET: Watch(api, STATEFUL_SET, selector),
             JOB: Watch(api, JOB, release.selector("trainer")),
-            LEASE: Watch(api, LEASE, fields=f"metadata.name={release.fullname}-trainer"),
+            LEASE: Watch(api, LEASE, fields=f"metadata.name={release.lease}"),
         }
         self._objects: dict[Kind, dict[str, Object]] = {kind: {} for kind in self._watches}
         self._unlisted = set(self._watches)

@@ -33,7 +33,7 @@ def objects_of(api: Api, release: Release) -> Objects:
 def lease_of(api: Api, release: Release) -> Object | None:
     """Returns the Lease of the trainer; None where no trainer has taken it yet."""
     try:
-        return api.get(LEASE, f"{release.fullname}-trainer")
+        return api.get(LEASE, release.lease)
     except NotFoundError:
         return None
 
