@@ -209,5 +209,6 @@ def test_a_pod_asks_for_its_containers_together_or_for_an_init_container() -> No
 
 
 def test_the_table_is_for_people(run: Run, api: Api, kubeconfig: Path) -> None:
-    out = run("cluster", "install-check", "--kubeconfig", kubeconfig, "-n", api.namespace).out
-    assert "API server" in out
+    ran = run("cluster", "install-check", "--kubeconfig", kubeconfig, "-n", api.namespace)
+    assert re.search(r"^API server +ok +Kubernetes v1\.", ran.out, re.M), ran.out
+    assert f"none in namespace {api.namespace} yet" in ran.out

@@ -1,6 +1,6 @@
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,15 +16,27 @@ from pilothouse.cluster.tailing import _Place
 
 
 def pod(container: str) -> dict[str, object]:
+    known = {"uid": container, "resourceVersion": "1"}
     return {
-        "metadata": {"name": f"{container}-pod", "labels": labels("policy")},
+        "metadata": {"name": f"{container}-pod", "labels": labels("policy")} | known,
         "spec": {"containers": [{"name": container}]},
     }
 
 
+def interrupt() -> str:
+    """As Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return ""
+
+
 @contextmanager
-def released(tmp_path: Path, logs: dict[str, object]) -> Iterator[list[object]]:
-    """Yields the options of a cluster with a release, whose containers have these logs: text, or a call."""
+def released(
+    tmp_path: Path, logs: dict[str, object], watched: Callable[[], str] = str
+) -> Iterator[list[object]]:
+    """Yields the options of a cluster with a release.
+
+    Its containers have these logs, text or a call; ``watched`` says what a watch sees.
+    """
 
     def answer(query: Query) -> Answer:
         if (container := query.get("container")) is not None:
@@ -32,6 +44,8 @@ def released(tmp_path: Path, logs: dict[str, object]) -> Iterator[list[object]]:
             if callable(log):
                 log = log()
             return (500, b"the node is gone") if log is None else (200, str(log).encode())
+        if "watch" in query:
+            return 200, watched().encode()
         if "part-of" in query.get("labelSelector", ""):
             return listing(1, {"metadata": metadata("demo"), "data": {"pilothouse.toml": CONFIG}})
         return listing(1, *map(pod, logs))
@@ -51,11 +65,14 @@ def test_a_log_that_is_out_of_reach_is_told_and_the_others_are_shown(run: Run, t
     assert ran.err.startswith("log of a-pod, a: ")
 
 
-def test_ctrl_c_ends_logs_as_interrupted(run: Run, tmp_path: Path) -> None:
-    def interrupt() -> str:
-        os.kill(os.getpid(), signal.SIGINT)
-        return ""
+def test_following_what_is_not_there_is_told(run: Run, tmp_path: Path) -> None:
+    with released(tmp_path, {"a": ""}, watched=interrupt) as where:
+        ran = run("cluster", "logs", "--follow", "polcy", *where)
+    assert ran.status == Exit.INTERRUPTED
+    assert "no pod, component or job 'polcy' in release demo; there are policy" in ran.err
 
+
+def test_ctrl_c_ends_logs_as_interrupted(run: Run, tmp_path: Path) -> None:
     with released(tmp_path, {"a": interrupt}) as where:
         assert run("cluster", "logs", *where).status == Exit.INTERRUPTED
 

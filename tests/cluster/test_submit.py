@@ -308,7 +308,7 @@ def test_a_release_without_a_template_says_what_makes_one(
     "values",
     [
         {"a": {"b": 1, "c": {"d": [1.5, True, "x\"\n\x7f'é"]}}},
-        {"a": {"odd key": {"x": 1e-5}, "list": [{"k": "v"}, {}]}, "b": {}},
+        {"a": {"odd 😀 key\x7f": {"x": 1e-5}, "list": [{"k": "v"}, {}]}, "b": {}},
         {"a": {"nested": [[1], ["x"]], "big": 10**15, "inf": float("inf")}},
     ],
 )

@@ -17,11 +17,11 @@ from pilothouse.cli.output import console, notices, write_json
 from pilothouse.cluster.following import follow, news
 from pilothouse.cluster.logs import Line, Wanted, chosen, read_logs
 from pilothouse.cluster.looking import look
-from pilothouse.cluster.options import Where, identified, located
+from pilothouse.cluster.options import JobName, Where, identified, located
 from pilothouse.cluster.picture import Picture
 from pilothouse.cluster.screen import render
 from pilothouse.cluster.tailing import Tailing
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, NotFoundError
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -47,9 +47,6 @@ def status(where: Where, config: ConfigFile = None, json: Json = False) -> None:
 
 Every = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.5, help="How often pods are asked for figures.")
-]
-JobName = Annotated[
-    str | None, typer.Option("--job", metavar="NAME", help="Job to wait for; else the current one.")
 ]
 
 
@@ -113,6 +110,10 @@ def logs(
         notices().print(Text(what, "yellow"))
 
     if follow:
+        try:
+            chosen(api, release, what)
+        except NotFoundError as error:  # it may come yet, but a typing error never does
+            notices().print(Text(f"{error}; waiting for it"))
         lines = Tailing(api, release, what, wanted).lines()
     else:
         lines = read_logs(api, chosen(api, release, what), wanted, tell)

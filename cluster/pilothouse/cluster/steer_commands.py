@@ -12,16 +12,11 @@ from pilothouse.cluster import rolling_back, scaling, steering
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.identity import calling_trainer, operator
 from pilothouse.cluster.looking import lease_of
-from pilothouse.cluster.options import Where, identified, located
+from pilothouse.cluster.options import JobName, Where, identified, located
 from pilothouse.cluster.release import Release, pods_of
 from pilothouse.cluster.trainers import pushing_pods
 from pilothouse.errors import PilothouseError, PortClosedError, PreconditionError
 from pilothouse.tls import Tls
-
-JobName = Annotated[
-    str | None,
-    typer.Option("--job", metavar="NAME", help="One of several jobs; else the current one."),
-]
 
 
 @located
