@@ -47,6 +47,7 @@ PilothouseError
 ├── StorageFullError
 ├── DrainingError
 ├── UnavailableError (ConnectionError)
+│   ├── PortClosedError             a pod runs, and nothing listens on its port
 │   └── RankLostError               one of the processes that learn together is gone
 ├── ServiceStartError               embedded mode could not start a service
 ├── StackError                      `up` while it is up, `down` while it is not
@@ -295,6 +296,10 @@ class UnavailableError(PilothouseError, ConnectionError):
     """A service cannot be reached."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class PortClosedError(UnavailableError):
+    """A pod runs, but nothing listens on one of its ports."""
 
 
 class RankLostError(UnavailableError):

@@ -112,11 +112,14 @@ def add_workload(api: Api, component: str, replicas: int = 1, kind: Kind = DEPLO
     return api.create(kind, {"metadata": metadata(f"demo-{component}", component), "spec": body})
 
 
-def add_pod(api: Api, component: str, name: str, *command: str, ready: bool | None = None) -> Object:
-    """Makes a pod; with ``ready`` given, its status too, as a kubelet would."""
+def add_pod(
+    api: Api, component: str, name: str, *command: str, ready: bool | None = None, job: str = ""
+) -> Object:
+    """Makes a pod, as a Job would where one is named; with ``ready`` given, its status too, as a kubelet."""
+    known = labels(component) | ({"job-name": job} if job else {})
     made = api.create(
         POD,
-        {"metadata": {"name": name, "labels": labels(component)}, "spec": pod_spec(component, *command)},
+        {"metadata": {"name": name, "labels": known}, "spec": pod_spec(component, *command)},
     )
     return made if ready is None else set_ready(api, name, ready=ready)
 

@@ -42,6 +42,15 @@ def test_an_unknown_context_is_refused_with_those_there_are(api: Api, tmp_path: 
     assert connect(kubeconfig=file, context="test", namespace="elsewhere").namespace == "elsewhere"
 
 
+def test_a_context_that_is_named_needs_no_current_one(api: Api, tmp_path: Path) -> None:
+    authority = Path(str(api.configuration.ssl_ca_cert))
+    file = write_kubeconfig(tmp_path / "config", server=api.server, authority=authority, user={})
+    file.write_text(file.read_text().replace("current-context: test", "current-context: gone"))
+    assert connect(kubeconfig=file, context="test").namespace == "default"
+    with pytest.raises(ConfigError, match="gone"):
+        connect(kubeconfig=file)
+
+
 def test_the_namespace_is_the_contexts_own(api: Api, tmp_path: Path) -> None:
     file = write_kubeconfig(
         tmp_path / "config",

@@ -1,16 +1,28 @@
+import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tests.cli.conftest import Run
 from tests.cluster.conftest import Account
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.installed import add_pod, install, labels, metadata, pod_spec, set_ready
+from tests.cluster.installed import (
+    add_job,
+    add_pod,
+    add_workload,
+    install,
+    labels,
+    metadata,
+    pod_spec,
+    set_ready,
+)
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.capacity import requested
 from pilothouse.cluster.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, SECRET
-from pilothouse.cluster.rights import OPERATE
+
+ROOT = Path(__file__).parents[2]
 
 
 def checked(run: Run, *options: object) -> dict[str, Any]:
@@ -57,14 +69,54 @@ def test_rights_that_are_missing_are_told_with_the_rules_that_give_them(run: Run
     assert "ask an administrator" in found["nodes"]["mend"]
 
 
-def test_the_rules_that_are_named_are_enough_to_operate(run: Run, account: Account) -> None:
-    rules = [
-        {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
-        for group, resource, verbs in OPERATE
+def documented_rules() -> list[dict[str, Any]]:
+    """Returns the rules of the Role in the documentation."""
+    text = (ROOT / "docs/kubernetes-cli.md").read_text(encoding="utf-8")
+    (role,) = [
+        found
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.S)
+        if (found := yaml.safe_load(block))["kind"] == "Role"
     ]
-    found = checked(run, "--kubeconfig", account(*rules))
-    assert found["rights to operate"]["level"] == "ok"
+    return list(role["rules"])
+
+
+def test_the_role_in_the_documentation_is_enough_to_operate(run: Run, account: Account) -> None:
+    found = checked(run, "--kubeconfig", account(*documented_rules()))
+    assert found["rights to operate"]["level"] == "ok", found["rights to operate"]
     assert found["rights to install"]["level"] == "warning"
+
+
+def test_the_role_in_the_documentation_is_enough_for_the_commands(
+    run: Run, api: Api, account: Account
+) -> None:
+    install(api)
+    add_workload(api, "policy")
+    add_job(api, "j")
+    mine = account(*documented_rules())
+    for words in ("stop", "resume", "scale policy 0", "status"):
+        ran = run("cluster", *words.split(), "--kubeconfig", mine)
+        assert ran.status == Exit.OK, ran.err
+
+
+def test_the_right_to_the_one_secret_that_is_needed_is_enough(run: Run, api: Api, account: Account) -> None:
+    install(api)
+    mine = [
+        rule | {"resources": [each for each in rule["resources"] if each != "secrets"]}
+        for rule in documented_rules()
+    ]
+    one = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    one["resourceNames"] = ["demo-client-tls"]
+    found = checked(run, "--kubeconfig", account(*mine, one))
+    assert found["rights to operate"]["level"] == "ok", found["rights to operate"]
+    found = checked(run, "--kubeconfig", account(*mine))
+    assert found["rights to operate"]["detail"] == "missing: get secrets"
+
+
+def test_the_rights_to_install_are_those_to_make_a_lease_too(run: Run, account: Account) -> None:
+    found = checked(run, "--kubeconfig", account())
+    assert "leases" in found["rights to install"]["detail"]
+    assert found["release"]["level"] == "warning"
+    assert "may not list configmaps" in found["release"]["detail"]
 
 
 def test_nodes_without_room_or_gpus_for_a_pod_are_told(
@@ -157,5 +209,6 @@ def test_a_pod_asks_for_its_containers_together_or_for_an_init_container() -> No
 
 
 def test_the_table_is_for_people(run: Run, api: Api, kubeconfig: Path) -> None:
-    out = run("cluster", "install-check", "--kubeconfig", kubeconfig, "-n", api.namespace).out
-    assert "API server" in out
+    ran = run("cluster", "install-check", "--kubeconfig", kubeconfig, "-n", api.namespace)
+    assert re.search(r"^API server +ok +Kubernetes v1\.", ran.out, re.M), ran.out
+    assert f"none in namespace {api.namespace} yet" in ran.out

@@ -22,7 +22,7 @@ from pilothouse.cluster.objects import is_ready, restarts
 from pilothouse.cluster.release import find_release, pods_of
 from pilothouse.cluster.scraping import scrape
 from pilothouse.cluster.tailing import Tailing
-from pilothouse.errors import NotFoundError, PilothouseError, UnavailableError
+from pilothouse.errors import NotFoundError, PilothouseError, PortClosedError
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.usefixtures("nodes")]
 
@@ -97,8 +97,21 @@ def test_a_port_where_nobody_listens_is_told_as_such(api: Api) -> None:
     add_pod(api, "policy", "p")
     pod = started(api, "p")
     found = scrape(api, [pod])["p"]
-    assert isinstance(found, UnavailableError)
+    assert isinstance(found, PortClosedError)
     assert "pod p does not answer on port 8080" in str(found)
+
+
+def test_a_loop_that_waits_is_no_complaint_and_in_no_rollbacks_way(
+    run: Run, api: Api, kubeconfig: Path
+) -> None:
+    install(api)
+    add_pod(api, "trainer", "t")
+    started(api, "t")
+    where = ("--kubeconfig", kubeconfig, "-n", api.namespace)
+    shown = run("cluster", "status", *where, "--json").json
+    assert (shown["trainer"]["state"], shown["trainer"]["problem"]) == ("waiting", "")
+    assert shown["pods"][0]["problem"] == ""
+    assert "has no policy pods" in run("cluster", "rollback", *where).err
 
 
 def test_a_pod_that_is_gone_or_has_no_such_port_is_told(api: Api) -> None:

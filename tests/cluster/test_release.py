@@ -2,7 +2,9 @@ import pytest
 from tests.cluster.installed import add_pod, install
 
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import CONFIG_MAP, name_of
+from pilothouse.cluster.following import follow
+from pilothouse.cluster.kinds import CONFIG_MAP, LEASE, name_of
+from pilothouse.cluster.looking import lease_of
 from pilothouse.cluster.release import find_release, pods_of
 from pilothouse.errors import ConfigError, CorruptDataError, NotFoundError
 
@@ -44,6 +46,17 @@ def test_a_submitted_jobs_configuration_is_no_release(api: Api) -> None:
     labels = own | {"app.kubernetes.io/component": "trainer"}
     api.create(CONFIG_MAP, {"metadata": {"name": "a-run", "labels": labels}, "data": made["data"]})
     assert find_release(api).fullname == "demo"
+
+
+def test_the_lease_has_the_name_that_the_configuration_gives_it(api: Api) -> None:
+    install(api, config='[ppo.lease]\nname = "mine"\n')
+    api.create(LEASE, {"metadata": {"name": "mine"}, "spec": {"holderIdentity": "somebody"}})
+    release = find_release(api)
+    found = lease_of(api, release)
+    assert found
+    assert found["spec"]["holderIdentity"] == "somebody"
+    with follow(api, release, None) as pictures:
+        assert next(pictures).lease is not None
 
 
 def test_pods_come_in_the_order_of_components(api: Api) -> None:

@@ -1,3 +1,4 @@
+import datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ from tests.cluster.installed import (
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.kinds import DEPLOYMENT
+from pilothouse.cluster.looking import objects_of
+from pilothouse.cluster.picture import Answers, picture
+from pilothouse.cluster.release import find_release
 from pilothouse.cluster.screen import age
+from pilothouse.errors import PilothouseError, PortClosedError, UnavailableError
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_a_pod_that_cannot_be_reached_is_shown_with_the_reason(
     (pod,) = run("cluster", "status", *here, "--json").json["pods"]
     assert pod["weights"] == ""
     assert pod["waiting"] is None
-    assert "demo-policy-a" in pod["problem"] or "portforward" in pod["problem"]
+    assert "demo-policy-a" in pod["problem"]
 
 
 def test_status_fails_while_pods_are_missing(run: Run, api: Api, here: list[object]) -> None:
@@ -96,6 +101,22 @@ def test_the_job_that_runs_counts_and_not_a_newer_one_that_has_ended(
     ran = run("cluster", "status", *here, "--json")
     assert ran.json["trainer"]["job"] == "a"
     assert ran.json["jobs"] == {"a": "running", "b": "finished"}
+
+
+def test_a_loop_that_has_not_opened_its_ports_waits_and_is_no_complaint(api: Api) -> None:
+    install(api)
+    add_workload(api, "trainer")
+    add_pod(api, "trainer", "loop-pod", ready=True)
+    objects = objects_of(api, find_release(api))
+
+    def seen(error: PilothouseError) -> tuple[str, str, str]:
+        answers = Answers({"loop-pod": error}, error, "loop-pod")
+        found = picture(find_release(api), objects, answers, datetime.datetime.now(datetime.UTC))
+        assert found.trainer
+        return found.trainer.state, found.trainer.problem, found.pods[0].problem
+
+    assert seen(PortClosedError("nothing listens there")) == ("waiting", "", "")
+    assert seen(UnavailableError("gone")) == ("running", "gone", "gone")
 
 
 def test_rights_that_are_missing_are_one_line_and_exit_status_1(run: Run, api: Api, account: Account) -> None:

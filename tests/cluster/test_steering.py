@@ -6,12 +6,37 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 from tests.cluster.conftest import Account
-from tests.cluster.installed import add_job, add_pod, add_workload, install, set_job
+from tests.cluster.installed import (
+    add_job,
+    add_lease,
+    add_pod,
+    add_workload,
+    install,
+    labels,
+    metadata,
+    pod_spec,
+    set_job,
+    set_ready,
+    template,
+)
 
 from pilothouse.cli.exits import Exit
-from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import AUTOSCALER, DEPLOYMENT, JOB, STATEFUL_SET, Kind, at
-from pilothouse.cluster.steering import COUNT_BEFORE
+from pilothouse.cluster.api import Api, Listing
+from pilothouse.cluster.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    JOB,
+    LEASE,
+    POD,
+    STATEFUL_SET,
+    Kind,
+    Object,
+    at,
+    name_of,
+)
+from pilothouse.cluster.release import find_release
+from pilothouse.cluster.steering import COUNT_BEFORE, Training, running_trainer, start, training_of
+from pilothouse.errors import PreconditionError
 
 
 @pytest.fixture
@@ -57,6 +82,49 @@ def test_a_stopped_job_gets_no_pods_until_it_is_resumed(run: Run, api: Api, here
     assert api.get(JOB, "j")["spec"]["parallelism"] == 2
 
 
+def test_ranks_that_kubectl_has_stopped_come_back_all_together(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    spec = {"parallelism": 0, "completions": 3, "completionMode": "Indexed", "template": template("trainer")}
+    api.create(JOB, {"metadata": metadata("j", "trainer"), "spec": spec})
+    assert run("cluster", "resume", *here).status == Exit.OK
+    assert api.get(JOB, "j")["spec"]["parallelism"] == 3
+
+
+class Suspending(Api):
+    """Knows ``suspend``, which API servers do from 1.21 on; keeps what a Job is to become."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.configuration, api.namespace)
+        self.spec: Object = {}
+
+    def list(self, kind: Kind, selector: str = "", *, fields: str = "") -> Listing:
+        found = super().list(kind, selector, fields=fields)
+        for each in found.items if kind is JOB else ():
+            each["spec"]["suspend"] = True
+        return found
+
+    def get(self, kind: Kind, name: str, part: str = "") -> Object:
+        found = super().get(kind, name, part)
+        return found | {"spec": found["spec"] | {"suspend": True}}
+
+    def replace(self, kind: Kind, name: str, body: Object, part: str = "") -> Object:
+        self.spec = body["spec"]
+        return body
+
+
+def test_a_suspended_job_counts_as_stopped_and_is_started_with_all_its_pods(
+    api: Api, here: list[object]
+) -> None:
+    add_job(api, "j", parallelism=2)
+    suspending = Suspending(api)
+    training = training_of(suspending, find_release(api))
+    with pytest.raises(PreconditionError, match="j is stopped; `pilothouse cluster resume`"):
+        running_trainer(training)
+    start(suspending, training)
+    assert (suspending.spec["parallelism"], suspending.spec["suspend"]) == (2, False)
+
+
 def test_a_stopped_loop_has_no_pod_until_it_is_resumed(run: Run, api: Api, here: list[object]) -> None:
     add_workload(api, "trainer")
     assert run("cluster", "stop", *here).status == Exit.OK
@@ -94,6 +162,81 @@ def test_what_cannot_be_paused_is_told_with_what_to_do(run: Run, api: Api, here:
         assert ran.status == Exit.FAILED
         assert "job j is over" in ran.err
     assert "there are: j" in run("cluster", "stop", *here, "--job", "other").err
+
+
+def test_an_evaluation_takes_no_calls(run: Run, api: Api, here: list[object]) -> None:
+    add_job(api, "e")
+    spec = pod_spec("trainer")
+    del spec["containers"][0]["ports"]
+    known = labels("trainer") | {"job-name": "e"}
+    api.create(POD, {"metadata": {"name": "e-pod", "labels": known}, "spec": spec})
+    set_ready(api, "e-pod", ready=True)
+    assert "e is an evaluation, which cannot be held" in run("cluster", "pause", *here).err
+    assert run("cluster", "status", *here, "--json").json["trainer"]["problem"] == ""
+    assert "has no policy pods" in run("cluster", "rollback", *here).err
+
+
+def meant(api: Api, job: str | None = None) -> Training:
+    return training_of(api, find_release(api), job)
+
+
+def test_a_job_that_waits_is_steered_by_its_own_pod_and_not_by_that_of_another(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    add_job(api, "a")
+    add_job(api, "b")
+    for job in ("a", "b"):
+        set_job(api, job, active=1)
+    add_pod(api, "trainer", "a-pod", ready=True, job="a")
+    ran = run("cluster", "pause", *here, "--job", "b")
+    assert ran.status == Exit.UNAVAILABLE
+    assert "b has no pod that runs" in ran.err
+    assert meant(api, "b").pod is None
+    assert name_of(meant(api, "a").pod or {}) == "a-pod"
+    add_pod(api, "trainer", "loop-pod", ready=True)
+    assert name_of(meant(api, "a").pod or {}) == "a-pod"
+
+
+def test_whoever_has_the_lease_is_meant_before_a_newer_job_that_waits_for_it(
+    run: Run, api: Api, here: list[object]
+) -> None:
+    for job in ("a", "b"):
+        add_job(api, job)
+        set_job(api, job, active=1)
+        add_pod(api, "trainer", f"{job}-pod", ready=True, job=job)
+    assert meant(api).name == "b"
+    add_lease(api, "a-pod_0123abcd")
+    assert meant(api).name == "a"
+    assert run("cluster", "status", *here, "--json").json["trainer"]["job"] == "a"
+    assert "a is stopped" in run("cluster", "stop", *here).out
+    api.patch(LEASE, "demo-trainer", {"spec": {"holderIdentity": ""}})
+    assert meant(api).name == "b"
+
+
+def test_a_loop_that_has_the_lease_is_meant_before_a_job_that_waits_for_it(
+    api: Api, here: list[object]
+) -> None:
+    add_workload(api, "trainer")
+    add_pod(api, "trainer", "loop-pod", ready=True)
+    add_job(api, "j")
+    assert meant(api).name == "j"
+    add_lease(api, "loop-pod_0123abcd")
+    assert (meant(api).name, name_of(meant(api).pod or {})) == ("demo-trainer", "loop-pod")
+
+
+def test_a_job_that_is_over_does_not_hide_a_loop(run: Run, api: Api, here: list[object]) -> None:
+    add_workload(api, "trainer")
+    status = {"status": {"replicas": 1, "readyReplicas": 1}}
+    api.patch(DEPLOYMENT, "demo-trainer", status, "status")
+    add_job(api, "old")
+    set_job(api, "old", condition="Failed")
+    assert "demo-trainer has no pod that runs" in run("cluster", "pause", *here).err
+    ran = run("cluster", "status", *here, "--json")
+    assert ran.status == Exit.OK, ran.err
+    assert (ran.json["trainer"]["job"], ran.json["trainer"]["state"]) == ("", "pending")
+    assert "demo-trainer is stopped" in run("cluster", "stop", *here).out
+    assert run("cluster", "status", *here, "--json").json["trainer"]["state"] == "stopped"
+    assert "demo-trainer is started again" in run("cluster", "resume", *here).out
 
 
 def test_a_component_is_scaled_through_its_scale(run: Run, api: Api, here: list[object]) -> None:

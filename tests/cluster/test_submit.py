@@ -1,6 +1,8 @@
 import base64
 import json
+import os
 import tomllib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,14 @@ import pytest
 import yaml
 from tests.cli.conftest import Run
 from tests.cluster.conftest import names
-from tests.cluster.installed import add_job, add_workload, install, metadata, set_job, template
+from tests.cluster.installed import CONFIG, add_job, add_workload, install, metadata, set_job, template
 
 from pilothouse.cli.exits import Exit
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import CONFIG_MAP, JOB, Object, at
+from pilothouse.cluster.kinds import CONFIG_MAP, JOB, Kind, Object, at
 from pilothouse.cluster.release import find_release
-from pilothouse.cluster.run_files import MAX_BYTES
+from pilothouse.cluster.run_files import MAX_BYTES, run_files
+from pilothouse.cluster.submitting import prepare, submit
 from pilothouse.cluster.toml import dumps
 
 LAPTOP = """
@@ -130,6 +133,43 @@ def test_a_name_that_no_job_can_have_leaves_nothing_behind(run: Run, api: Api, h
     assert not api.list(JOB).items
 
 
+@pytest.mark.parametrize("name", ["2026-10-03", "007", "on", "1e3"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(
+    run: Run, api: Api, here: list[object], name: str
+) -> None:
+    ran = run("cluster", "submit", "laptop.toml", *here, "--name", name)
+    assert ran.status == Exit.OK, ran.err
+    pod = api.get(JOB, name)["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["projected"]["sources"][0]["configMap"]["name"] == name
+
+
+class Interrupted(Api):
+    """Ctrl-C while a Job is made: before the server has it, or after."""
+
+    after = False
+
+    def create(self, kind: Kind, body: Object, name: str = "", part: str = "") -> Object:
+        if kind is not JOB or self.after:
+            super().create(kind, body, name, part)
+        if kind is JOB:
+            raise KeyboardInterrupt
+        return body
+
+
+def test_an_interruption_leaves_no_data_without_a_job_and_no_job_without_data(
+    api: Api, here: list[object]
+) -> None:
+    release = find_release(api)
+    files = run_files(Path("laptop.toml"), [], release.config, None)
+    interrupted = Interrupted(api.configuration, api.namespace)
+    with pytest.raises(KeyboardInterrupt):
+        submit(interrupted, prepare(api, release, files, "early"))
+    interrupted.after = True
+    with pytest.raises(KeyboardInterrupt):
+        submit(interrupted, prepare(api, release, files, "late"))
+    assert {"early", "late"} & set(names(api.list(CONFIG_MAP).items)) == {"late"}
+
+
 def test_one_trains_at_a_time_unless_it_may_queue(run: Run, api: Api, here: list[object]) -> None:
     add_job(api, "first")
     set_job(api, "first", active=1)
@@ -153,6 +193,8 @@ def test_a_dry_run_prints_what_kubectl_can_create(run: Run, api: Api, here: list
     assert not api.list(JOB).items
     api.create(CONFIG_MAP, settings)
     api.create(JOB, job)
+    listed = run("cluster", "submit", "laptop.toml", *here, "--dry-run", "--json", "--name", "a-run").json
+    assert listed == {"apiVersion": "v1", "kind": "List", "items": [settings, job]}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +234,26 @@ def test_data_too_large_for_a_config_map_are_refused_with_the_largest_file(
     assert "prompts.jsonl to the data or runs volume" in ran.err
 
 
+def test_what_is_far_too_large_is_not_even_read(run: Run, api: Api, here: list[object]) -> None:
+    os.truncate("prompts.jsonl", 2**26)
+    tracemalloc.start()
+    try:
+        ran = run("cluster", "submit", "laptop.toml", *here)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ran.status == Exit.USAGE
+    assert most < 2**26
+    assert "prompts.jsonl to the data or runs volume" in ran.err
+
+
+def test_a_device_of_the_laptop_stays_there(run: Run, api: Api, here: list[object]) -> None:
+    config = CONFIG.replace('device = "cuda:0"\n', "")
+    api.patch(CONFIG_MAP, "demo", {"data": {"pilothouse.toml": config}})
+    run("cluster", "submit", "laptop.toml", *here, "--name", "a", "--set", "ppo.device=cuda:1")
+    assert "device" not in config_of(api.get(CONFIG_MAP, "a"))["ppo"]
+
+
 def test_files_of_one_name_and_files_that_are_no_text_come_along(
     run: Run, api: Api, here: list[object]
 ) -> None:
@@ -222,7 +284,7 @@ def test_an_evaluation_opens_no_port_and_is_not_killed_for_it(run: Run, api: Api
     assert run("cluster", "submit", "eval.toml", *here, "--name", "e").status == Exit.OK
     (container,) = api.get(JOB, "e")["spec"]["template"]["spec"]["containers"]
     assert container["command"][:2] == ["pilothouse", "eval"]
-    assert "livenessProbe" not in container
+    assert not {"livenessProbe", "ports"} & container.keys()
     run("cluster", "submit", "laptop.toml", *here, "--name", "p", "--queue")
     (container,) = api.get(JOB, "p")["spec"]["template"]["spec"]["containers"]
     assert "livenessProbe" in container
@@ -246,7 +308,7 @@ def test_a_release_without_a_template_says_what_makes_one(
     "values",
     [
         {"a": {"b": 1, "c": {"d": [1.5, True, "x\"\n\x7f'é"]}}},
-        {"a": {"odd key": {"x": 1e-5}, "list": [{"k": "v"}, {}]}, "b": {}},
+        {"a": {"odd 😀 key\x7f": {"x": 1e-5}, "list": [{"k": "v"}, {}]}, "b": {}},
         {"a": {"nested": [[1], ["x"]], "big": 10**15, "inf": float("inf")}},
     ],
 )

@@ -6,7 +6,8 @@ import io
 import json
 import platform
 import tarfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,8 +38,8 @@ from pilothouse.cluster.kinds import (
 from pilothouse.cluster.logs import containers, open_log
 from pilothouse.cluster.looking import Identity, has_figures, lease_of, look
 from pilothouse.cluster.objects import restarts
-from pilothouse.cluster.redaction import clean_object, clean_text, is_kept
-from pilothouse.cluster.release import CONFIG_KEY, Release, pods_of
+from pilothouse.cluster.redaction import clean, clean_object, clean_text, is_kept
+from pilothouse.cluster.release import COMPONENTS, CONFIG_KEY, Release, pods_of
 from pilothouse.cluster.scraping import metrics_text, of_each
 from pilothouse.errors import InvalidRequestError, NotFoundError, PilothouseError
 
@@ -56,8 +57,9 @@ _KINDS = (
     ROLE,
     ROLE_BINDING,
 )
+_LOG_LINES = 50_000
 _LOG_BYTES = 5 * 2**20
-"""Of each container, its last ones."""
+"""Of each container's log the end, at most so much: the server's own limit would keep the beginning."""
 
 Result = TypeVar("Result")
 Entry = tuple[str, str]
@@ -70,6 +72,9 @@ class Bundle:
     def __init__(self, api: Api, release: Release, identity: Identity) -> None:
         self._api, self._release, self._identity = api, release, identity
         self.problems: list[str] = []
+        self._names: set[str] = set()  # of the release's objects
+        # Names of pods, also of those that are gone, begin with those of what makes them.
+        self._makers = {f"{release.fullname}-{component}" for component in COMPONENTS}
 
     def write(self, file: Path) -> list[str]:
         """Writes a ``.tar.gz``; returns the paths in it.
@@ -77,17 +82,23 @@ class Bundle:
         Raises:
             FileExistsError: The file is there already.
         """
-        root = f"pilothouse-{self._release.name}"
+        with file.open("xb") as raw:
+            file.chmod(0o600)  # even cleaned it is for nobody but its owner
+            try:
+                with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+                    return self._fill(archive)
+            except BaseException:  # Ctrl-C too: half a bundle looks like a whole one
+                file.unlink()
+                raise
+
+    def _fill(self, archive: tarfile.TarFile) -> list[str]:
         names = []
-        # Even cleaned it is for nobody but its owner.
-        with file.open("xb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
-            file.chmod(0o600)
-            for path, content in self._entries():
-                data = content.encode("utf-8", "replace")
-                entry = tarfile.TarInfo(f"{root}/{path}")
-                entry.size, entry.mtime, entry.mode = len(data), _now().timestamp(), 0o600
-                archive.addfile(entry, io.BytesIO(data))
-                names.append(path)
+        for path, content in self._entries():
+            data = content.encode("utf-8", "replace")
+            entry = tarfile.TarInfo(f"pilothouse-{self._release.name}/{path}")
+            entry.size, entry.mtime, entry.mode = len(data), _now().timestamp(), 0o600
+            archive.addfile(entry, io.BytesIO(data))
+            names.append(path)
         return names
 
     def _entries(self) -> Iterator[Entry]:
@@ -104,7 +115,7 @@ class Bundle:
         ):
             yield from gather()
         if self.problems:
-            yield "problems.txt", "\n".join(self.problems) + "\n"
+            yield "problems.txt", clean_text("\n".join(self.problems) + "\n")
 
     def _versions(self) -> Iterator[Entry]:
         server = self._try("version", lambda: self._api.read("/version"))
@@ -127,7 +138,7 @@ class Bundle:
     def _status(self) -> Iterator[Entry]:
         found = self._try("status", lambda: look(self._api, self._release, self._identity))
         if found is not None:
-            yield "status.json", _json(null_for_nan(asdict(found)))
+            yield "status.json", _json(clean(null_for_nan(asdict(found))))
 
     def _configuration(self) -> Iterator[Entry]:
         settings = self._try("configuration", lambda: self._api.get(CONFIG_MAP, self._release.fullname))
@@ -137,6 +148,7 @@ class Bundle:
     def _objects(self, pods: list[Object]) -> Iterator[Entry]:
         for kind in _KINDS:
             yield from self._kind(kind)
+        self._names |= set(map(name_of, pods))
         yield from (_object("pods", pod) for pod in pods)
         lease = self._try("lease", lambda: lease_of(self._api, self._release))
         if lease is not None:
@@ -145,17 +157,22 @@ class Bundle:
     def _kind(self, kind: Kind) -> Iterator[Entry]:
         selector = self._release.selector()
         found = self._try(kind.plural, lambda: self._api.list(kind, selector).items) or []
+        self._names |= set(map(name_of, found))
+        if kind in (DEPLOYMENT, STATEFUL_SET, JOB):
+            self._makers |= set(map(name_of, found))
         yield from (_object(kind.plural, each) for each in found if is_kept(each))
 
     def _events(self) -> Iterator[Entry]:
         events = self._try("events", lambda: self._api.list(EVENT).items)
         if events is not None:
-            # Others in the namespace have events too. Names of pods begin with those of what makes them.
-            jobs = self._try("jobs", lambda: self._api.list(JOB, self._release.selector()).items) or []
-            own = (self._release.fullname, *map(name_of, jobs))
-            events = [each for each in events if str(at(each, "involvedObject", "name")).startswith(own)]
+            events = [each for each in events if self._is_own(str(at(each, "involvedObject", "name")))]
             events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
             yield "events.json", _json([clean_object(event) for event in events])
+
+    def _is_own(self, name: str) -> bool:
+        """Returns whether an object is the release's: others in the namespace have events too."""
+        made = tuple(f"{each}-" for each in self._makers)
+        return name in self._names | self._makers or name.startswith(made)
 
     def _nodes(self) -> Iterator[Entry]:
         nodes = self._try("nodes", lambda: self._api.list(NODE).items)
@@ -179,14 +196,14 @@ class Bundle:
                     yield from self._log(name_of(pod), container, previous=True)
 
     def _log(self, pod: str, container: str, *, previous: bool = False) -> Iterator[Entry]:
-        query = {"timestamps": "1", "limitBytes": str(_LOG_BYTES)} | ({"previous": "1"} if previous else {})
+        query = {"timestamps": "1", "tailLines": str(_LOG_LINES)} | ({"previous": "1"} if previous else {})
 
         def read() -> str | None:
             try:
                 lines = open_log(self._api, pod, container, query)
             except (InvalidRequestError, NotFoundError):
                 return None  # it has not begun, or did not run before
-            return "".join(f"{line.decode('utf-8', 'replace')}\n" for line in lines)
+            return "".join(f"{line.decode('utf-8', 'replace')}\n" for line in _last(lines))
 
         text = self._try(f"log of {pod}", read)
         if text is not None:
@@ -198,6 +215,18 @@ class Bundle:
         except PilothouseError as error:
             self.problems.append(f"{what}: {error}")
             return None
+
+
+def _last(lines: Iterable[bytes]) -> Iterable[bytes]:
+    """Returns the last lines, `_LOG_BYTES` in all."""
+    kept: deque[bytes] = deque()
+    size = 0
+    for line in lines:
+        kept.append(line)
+        size += len(line) + 1
+        while size > _LOG_BYTES:
+            size -= len(kept.popleft()) + 1
+    return kept
 
 
 def _object(plural: str, found: Object) -> Entry:

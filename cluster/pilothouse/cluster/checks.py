@@ -8,6 +8,7 @@ from contextlib import suppress
 from pilothouse.cli.doctor.findings import Finding, Level, ok
 from pilothouse.cluster import capacity
 from pilothouse.cluster.api import Api
+from pilothouse.cluster.identity import client_secret
 from pilothouse.cluster.kinds import (
     AUTOSCALER,
     CLAIM,
@@ -38,6 +39,7 @@ _OPTIONAL = {
 }
 """API group of what may be there: its name, and what needs it."""
 _METRICS = "metrics.k8s.io"
+_ASK = "ask an administrator to run this command"
 
 
 def examine(api: Api, name: str | None) -> Iterator[Finding]:
@@ -52,12 +54,19 @@ def examine(api: Api, name: str | None) -> Iterator[Finding]:
     """
     yield check_version(api)
     yield from _told("namespace", lambda: check_namespace(api))
-    yield from _told("rights to install", lambda: [check_rights(api, "install")])
-    yield from _told("rights to operate", lambda: [check_rights(api, "operate")])
     release: Release | None = None
-    with suppress(NotFoundError, PermissionDeniedError):
+    refused: PermissionDeniedError | None = None
+    try:
         release = find_release(api, name)
-    if release is None:
+    except NotFoundError:
+        pass
+    except PermissionDeniedError as error:
+        refused = error
+    yield from _told("rights to install", lambda: [check_rights(api, "install", release)])
+    yield from _told("rights to operate", lambda: [check_rights(api, "operate", release)])
+    if refused is not None:
+        yield Finding("release", "warning", f"not checked: {refused}", _ASK)
+    elif release is None:
         yield ok("release", f"none in namespace {api.namespace} yet")
     else:
         yield check_release(release)
@@ -92,9 +101,12 @@ def check_namespace(api: Api) -> Iterator[Finding]:
     yield ok("namespace", f"{api.namespace}; pod security level {level}; all pods keep to 'restricted'")
 
 
-def check_rights(api: Api, what: str) -> Finding:
+def check_rights(api: Api, what: str, release: Release | None) -> Finding:
     """Looks which rights this account lacks, to ``install`` or to ``operate``."""
-    lacking = missing(api, INSTALL if what == "install" else OPERATE)
+    if what == "install":
+        lacking = missing(api, INSTALL)
+    else:
+        lacking = missing(api, OPERATE, {"secrets": client_secret(api, release)} if release else None)
     check = f"rights to {what}"
     if not lacking:
         return ok(check, f"all, in namespace {api.namespace}")
@@ -187,6 +199,6 @@ def _told(check: str, look: Callable[[], Iterator[Finding] | list[Finding]]) -> 
     try:
         yield from look()
     except PermissionDeniedError as error:
-        yield Finding(check, "warning", f"not checked: {error}", "ask an administrator to run this command")
+        yield Finding(check, "warning", f"not checked: {error}", _ASK)
     except PilothouseError as error:
         yield Finding(check, "error", str(error), "try again")

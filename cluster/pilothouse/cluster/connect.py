@@ -7,12 +7,8 @@ from pathlib import Path
 import urllib3
 import yaml
 from kubernetes.client import Configuration
-from kubernetes.config import (
-    ConfigException,
-    list_kube_config_contexts,
-    load_incluster_config,
-    load_kube_config,
-)
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.config.kube_config import KubeConfigMerger
 
 from pilothouse.cluster.api import Api
 from pilothouse.errors import ConfigError
@@ -72,13 +68,16 @@ def _from_account(configuration: Configuration) -> str:
 def _from_file(configuration: Configuration, file: str, context: str | None) -> str:
     """Fills in what a kubeconfig has; returns the context's namespace."""
     try:
-        contexts, current = list_kube_config_contexts(config_file=file)
+        # The client's own list of contexts demands that the current one is there, which may not be meant.
+        merged = KubeConfigMerger(file).config
+        contexts = [] if merged is None else [each.value for each in merged.value["contexts"]]
         names = [str(each["name"]) for each in contexts]
         if context is not None and context not in names:
             raise ConfigError(f"{file} has no context '{context}'; it has: {', '.join(names) or 'none'}")
         load_kube_config(config_file=file, context=context, client_configuration=configuration)
-    except (ConfigException, OSError, TypeError, KeyError, yaml.YAMLError) as error:
+        wanted = context or merged.value["current-context"]
+    except (ConfigException, OSError, AttributeError, TypeError, KeyError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"cannot use kubeconfig {file}: {text}; give another --kubeconfig") from None
-    chosen = current if context is None else next(each for each in contexts if each["name"] == context)
+    chosen = next(each for each in contexts if each["name"] == wanted)
     return str(chosen["context"].get("namespace") or "default")

@@ -36,7 +36,7 @@ class Follower:
             DEPLOYMENT: Watch(api, DEPLOYMENT, selector),
             STATEFUL_SET: Watch(api, STATEFUL_SET, selector),
             JOB: Watch(api, JOB, release.selector("trainer")),
-            LEASE: Watch(api, LEASE, fields=f"metadata.name={release.fullname}-trainer"),
+            LEASE: Watch(api, LEASE, fields=f"metadata.name={release.lease}"),
         }
         self._objects: dict[Kind, dict[str, Object]] = {kind: {} for kind in self._watches}
         self._unlisted = set(self._watches)
@@ -79,14 +79,18 @@ class Follower:
 
     def now(self) -> Picture:
         """Returns the picture of this moment."""
-        lease = list(self._objects[LEASE].values())
-        objects = Objects(
-            pods=list(self._objects[POD].values()),
-            workloads=[*self._objects[DEPLOYMENT].values(), *self._objects[STATEFUL_SET].values()],
-            jobs=list(self._objects[JOB].values()),
-            lease=lease[0] if lease else None,
+        now = datetime.datetime.now(datetime.UTC)
+        return picture(self._release, self._known(), self._answers, now)
+
+    def _known(self) -> Objects:
+        with self._lock:
+            found = {kind: list(objects.values()) for kind, objects in self._objects.items()}
+        return Objects(
+            pods=found[POD],
+            workloads=[*found[DEPLOYMENT], *found[STATEFUL_SET]],
+            jobs=found[JOB],
+            lease=next(iter(found[LEASE]), None),
         )
-        return picture(self._release, objects, self._answers, datetime.datetime.now(datetime.UTC))
 
     def _take(self, news: News) -> None:
         if isinstance(news, PilothouseError):
@@ -118,11 +122,10 @@ class Follower:
         """Asks the pods, from the moment when they are known."""
         self._wanted.wait()
         while not self._closed.is_set():
-            with self._lock:
-                pods = list(self._objects[POD].values())
-            running = any(map(is_running, pods))
+            known = self._known()
+            running = any(map(is_running, known.pods))
             if running:
-                self._news.put(answers_of(self._api, self._release, pods, self._identity))
+                self._news.put(answers_of(self._api, self._release, known, self._identity))
             self._closed.wait(self._every_seconds if running else _IDLE_SECONDS)
 
 

@@ -20,7 +20,7 @@ from pilothouse.cluster.api import Api
 from pilothouse.cluster.failures import Asked, from_status, from_transport
 from pilothouse.cluster.kinds import POD, Object, name_of
 from pilothouse.cluster.objects import ports_of
-from pilothouse.errors import NotFoundError, PilothouseError, UnavailableError
+from pilothouse.errors import NotFoundError, PilothouseError, PortClosedError, UnavailableError
 
 _PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
@@ -179,9 +179,10 @@ class _Forward:
 
     def _refused(self, data: bytes) -> PilothouseError:
         text = " ".join(data.decode("utf-8", "replace").split())
+        told = f"pod {self._pod} does not answer on port {self._port}"
         if "connection refused" in text:  # the rest is how the kubelet has tried
-            text = "nothing listens there"
-        return UnavailableError(f"pod {self._pod} does not answer on port {self._port}: {text}; see its logs")
+            return PortClosedError(f"{told}: nothing listens there; see its logs")
+        return UnavailableError(f"{told}: {text}; see its logs")
 
 
 def _pending(sock: Any) -> bool:

@@ -2,17 +2,19 @@
 
 import base64
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from pilothouse.client.base import SyncClient
 from pilothouse.client.channels import Security
+from pilothouse.client.trainer import TrainerClient
 from pilothouse.cluster.api import Api
 from pilothouse.cluster.forwarding import forwarded
-from pilothouse.cluster.kinds import SECRET, Object, at
-from pilothouse.cluster.release import Release
+from pilothouse.cluster.kinds import DEPLOYMENT, SECRET, STATEFUL_SET, Object, at
+from pilothouse.cluster.release import Release, component_of
 from pilothouse.errors import ConfigError, NotFoundError, PermissionDeniedError
 from pilothouse.tls import Tls, own
 
@@ -36,13 +38,26 @@ def operator(api: Api, release: Release) -> Iterator[Tls | None]:
     elif (mine := own()) is not None:
         yield mine
     else:
-        name = f"{release.fullname}-client-tls"
-        contents = _contents(api, name)
+        contents = _contents(api, client_secret(api, release))
         with tempfile.TemporaryDirectory(prefix="pilothouse-") as folder:  # for this user's eyes only
             files = {key: Path(folder) / file for key, file in _FILES.items()}
             for key, file in files.items():
                 file.write_bytes(contents[key])
             yield Tls.model_validate(files)
+
+
+def client_secret(api: Api, release: Release) -> str:
+    """Returns the name of the Secret for clients: the chart's, or that of ``tls.existingSecret``.
+
+    The latter is what the release's pods have; a component may have another one.
+    """
+    found: Counter[str] = Counter()
+    for kind in (DEPLOYMENT, STATEFUL_SET):
+        with suppress(PermissionDeniedError):
+            for workload in api.list(kind, release.selector()).items:
+                charts_own = f"{release.fullname}-{component_of(workload)}-tls"
+                found.update(name for name in _tls_secrets(workload) if name != charts_own)
+    return found.most_common(1)[0][0] if found else f"{release.fullname}-client-tls"
 
 
 @contextmanager
@@ -65,6 +80,22 @@ def calling(
         security = {"tls": tls, "server_name": f"{release.fullname}-{service}.{release.namespace}.svc"}
     with forwarded(api, pod, port) as local, make(f"127.0.0.1:{local}", **security) as client:
         yield client
+
+
+def calling_trainer(
+    api: Api, release: Release, pod: Object, tls: Tls | None
+) -> AbstractContextManager[TrainerClient]:
+    """Returns a client of a trainer's pod; as ``calling``."""
+    return calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls)
+
+
+def _tls_secrets(workload: Object) -> Iterator[str]:
+    """Yields the Secrets from which a workload's pods have their certificate."""
+    for volume in at(workload, "spec", "template", "spec", "volumes") or ():
+        for source in at(volume, "projected", "sources") or ():
+            keys = {item.get("key") for item in at(source, "secret", "items") or ()}
+            if keys >= set(_FILES.values()):
+                yield str(source["secret"]["name"])
 
 
 def _contents(api: Api, name: str) -> dict[str, bytes]:

@@ -1,17 +1,19 @@
 """Logs of several pods as one stream."""
 
+import datetime
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pilothouse.cluster.api import Api, Lines
 from pilothouse.cluster.failures import Asked
-from pilothouse.cluster.kinds import POD, Object, at, labels_of, name_of
+from pilothouse.cluster.kinds import POD, Object, at, name_of
+from pilothouse.cluster.objects import job_of
 from pilothouse.cluster.release import Release, component_of, ordered, pods_of
-from pilothouse.errors import InvalidRequestError, NotFoundError
+from pilothouse.errors import InvalidRequestError, NotFoundError, UnavailableError
 
-_JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
-"""Today's, and the one that older clusters have too."""
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)(?: |$)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,7 +21,7 @@ class Line:
     """One line of a container's log."""
 
     time: str
-    """When it was written, RFC 3339 in UTC, with nanoseconds; sorts like the time."""
+    """When it was written, RFC 3339 in UTC, with nanoseconds; sorts like the time. Empty if not known."""
     pod: str
     container: str
     text: str
@@ -65,9 +67,7 @@ def chosen(api: Api, release: Release, what: str | None) -> list[Object]:
 
 def is_meant(pod: Object, what: str | None) -> bool:
     """Returns whether ``what`` stands for a pod: as its component, its name or its Job's name."""
-    labels = labels_of(pod)
-    jobs = [labels.get(label) for label in _JOB_LABELS]
-    return what is None or what in (component_of(pod), name_of(pod), *jobs)
+    return what is None or what in (component_of(pod), name_of(pod), job_of(pod))
 
 
 def containers(pod: Object) -> list[str]:
@@ -78,24 +78,32 @@ def containers(pod: Object) -> list[str]:
     return [str(each["name"]) for each in found]
 
 
-def read_logs(api: Api, pods: Iterable[Object], wanted: Wanted) -> Iterator[Line]:
+def read_logs(
+    api: Api, pods: Iterable[Object], wanted: Wanted, unread: Callable[[str], None]
+) -> Iterator[Line]:
     """Yields the lines of all pods in the order of their times.
 
-    A container that has not written, because it has not begun or did not run before, has no lines.
+    A container that has not written, because it has not begun or did not run before, has no lines. One that
+    cannot be reached, on a node that is lost, is told to ``unread``, and the others are read.
     """
     streams = [
-        _lines(api, pod, container, wanted) for pod in ordered(list(pods)) for container in containers(pod)
+        _lines(api, pod, container, wanted, unread)
+        for pod in ordered(list(pods))
+        for container in containers(pod)
     ]
     yield from heapq.merge(*streams)
 
 
-def _lines(api: Api, pod: Object, container: str, wanted: Wanted) -> Iterator[Line]:
+def _lines(
+    api: Api, pod: Object, container: str, wanted: Wanted, unread: Callable[[str], None]
+) -> Iterator[Line]:
     try:
-        lines = open_log(api, name_of(pod), container, wanted.query())
+        for line in open_log(api, name_of(pod), container, wanted.query()):
+            yield parsed(line, name_of(pod), container)
     except (InvalidRequestError, NotFoundError):
         return
-    for line in lines:
-        yield parsed(line, name_of(pod), container)
+    except UnavailableError as error:
+        unread(f"log of {name_of(pod)}, {container}: {error}")
 
 
 def open_log(api: Api, pod: str, container: str, query: Mapping[str, str]) -> Lines:
@@ -110,12 +118,17 @@ def open_log(api: Api, pod: str, container: str, query: Mapping[str, str]) -> Li
 
 
 def parsed(line: bytes, pod: str, container: str) -> Line:
-    """Splits a line into its time and its text."""
-    time, _, text = line.decode("utf-8", "replace").partition(" ")
-    return Line(_padded(time), pod, container, text)
+    """Splits a line into its time and its text; what the kubelet itself has to say comes without a time."""
+    whole = line.decode("utf-8", "replace")
+    found = _TIME.match(whole)
+    if found is None:
+        return Line("", pod, container, whole)
+    return Line(_padded(*found.groups("")), pod, container, whole[found.end() :])
 
 
-def _padded(time: str) -> str:
-    """Fills up the fraction of a second, whose trailing zeros are left out: times then sort as text."""
-    seconds, _, fraction = time.rstrip("Z").partition(".")
+def _padded(seconds: str, fraction: str, zone: str) -> str:
+    """Returns a time of which all are of one length, with the zeros that are left out: they sort as text."""
+    if zone != "Z":  # as the node's clock is set
+        time = datetime.datetime.fromisoformat(f"{seconds}{zone}").astimezone(datetime.UTC)
+        seconds = f"{time:%Y-%m-%dT%H:%M:%S}"
     return f"{seconds}.{fraction:0<9}Z"

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated
 
@@ -17,11 +17,11 @@ from pilothouse.cli.output import console, notices, write_json
 from pilothouse.cluster.following import follow, news
 from pilothouse.cluster.logs import Line, Wanted, chosen, read_logs
 from pilothouse.cluster.looking import look
-from pilothouse.cluster.options import Where, identified, located
+from pilothouse.cluster.options import JobName, Where, identified, located
 from pilothouse.cluster.picture import Picture
 from pilothouse.cluster.screen import render
 from pilothouse.cluster.tailing import Tailing
-from pilothouse.errors import ConfigError
+from pilothouse.errors import ConfigError, NotFoundError
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -47,9 +47,6 @@ def status(where: Where, config: ConfigFile = None, json: Json = False) -> None:
 
 Every = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.5, help="How often pods are asked for figures.")
-]
-JobName = Annotated[
-    str | None, typer.Option("--job", metavar="NAME", help="Job to wait for; else the current one.")
 ]
 
 
@@ -99,20 +96,35 @@ def logs(
 ) -> None:
     """Shows logs of several pods as one, in the order of time.
 
-    With --follow it goes on over restarts, with new pods, and over broken connections.
+    With --follow it goes on over restarts, with new pods, and over broken connections. Exit status 75 if
+    the log of a pod is out of reach; the others are shown.
     """
     if follow and previous:
         raise ConfigError("--previous is of containers that have ended; leave out --follow")
     wanted = Wanted(tail, None if since is None else _seconds(since), previous)
     api, release = where.find()
+    unread: list[str] = []
+
+    def tell(what: str) -> None:
+        unread.append(what)
+        notices().print(Text(what, "yellow"))
+
     if follow:
+        try:
+            chosen(api, release, what)
+        except NotFoundError as error:  # it may come yet, but a typing error never does
+            notices().print(Text(f"{error}; waiting for it"))
         lines = Tailing(api, release, what, wanted).lines()
     else:
-        lines = read_logs(api, chosen(api, release, what), wanted)
+        lines = read_logs(api, chosen(api, release, what), wanted, tell)
     show = _line_writer(json=json, timestamps=timestamps)
-    with suppress(KeyboardInterrupt):
+    try:
         for line in lines:
             show(line)
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    if unread:
+        raise typer.Exit(Exit.UNAVAILABLE)
 
 
 def _shown_until_the_end(pictures: Iterator[Picture], job: str | None, json: bool) -> Exit:
@@ -155,7 +167,7 @@ def _line_writer(*, json: bool, timestamps: bool) -> Callable[[Line], None]:
             write_json(line, lines=True)
             return
         colour = colours.setdefault(line.pod, _COLOURS[len(colours) % len(_COLOURS)])
-        time = f"{line.time} " if timestamps else ""
+        time = f"{line.time} " if timestamps and line.time else ""
         screen.print(Text(f"{line.pod} ", colour).append(f"{time}{line.text}", "default"))
         sys.stdout.flush()
 

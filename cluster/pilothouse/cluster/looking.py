@@ -1,15 +1,13 @@
 """Looks at a release: objects from the API server, answers from the pods."""
 
 import datetime
-from collections.abc import Sequence
 
-from pilothouse.client.trainer import TrainerClient
 from pilothouse.client.types import TrainerStatus
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.identity import calling
-from pilothouse.cluster.kinds import DEPLOYMENT, JOB, LEASE, STATEFUL_SET, Object
+from pilothouse.cluster.identity import calling_trainer
+from pilothouse.cluster.kinds import DEPLOYMENT, JOB, LEASE, STATEFUL_SET, Object, name_of
 from pilothouse.cluster.objects import is_running, ports_of
-from pilothouse.cluster.picture import Answers, Objects, Picture, picture, trainer_pod
+from pilothouse.cluster.picture import Answers, Objects, Picture, picture
 from pilothouse.cluster.release import Release, pods_of
 from pilothouse.cluster.scraping import scrape
 from pilothouse.errors import NotFoundError, PilothouseError
@@ -35,16 +33,18 @@ def objects_of(api: Api, release: Release) -> Objects:
 def lease_of(api: Api, release: Release) -> Object | None:
     """Returns the Lease of the trainer; None where no trainer has taken it yet."""
     try:
-        return api.get(LEASE, f"{release.fullname}-trainer")
+        return api.get(LEASE, release.lease)
     except NotFoundError:
         return None
 
 
-def answers_of(api: Api, release: Release, pods: Sequence[Object], identity: Identity) -> Answers:
+def answers_of(api: Api, release: Release, objects: Objects, identity: Identity) -> Answers:
     """Asks every pod that runs."""
-    metrics = scrape(api, filter(has_figures, pods))
-    pod = trainer_pod(pods)
-    return Answers(metrics, None if pod is None else _status(api, release, pod, identity))
+    metrics = scrape(api, filter(has_figures, objects.pods))
+    pod = objects.trainer_pod
+    if pod is None or "grpc" not in ports_of(pod):  # an evaluation takes no calls
+        return Answers(metrics)
+    return Answers(metrics, _status(api, release, pod, identity), name_of(pod))
 
 
 def has_figures(pod: Object) -> bool:
@@ -55,7 +55,7 @@ def has_figures(pod: Object) -> bool:
 def look(api: Api, release: Release, identity: Identity) -> Picture:
     """Returns what the release looks like now."""
     objects = objects_of(api, release)
-    answers = answers_of(api, release, objects.pods, identity)
+    answers = answers_of(api, release, objects, identity)
     return picture(release, objects, answers, datetime.datetime.now(datetime.UTC))
 
 
@@ -63,7 +63,7 @@ def _status(api: Api, release: Release, pod: Object, identity: Identity) -> Trai
     if isinstance(identity, PilothouseError):
         return identity
     try:
-        with calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=identity) as client:
+        with calling_trainer(api, release, pod, identity) as client:
             client.timeout_seconds = _TRAINER_SECONDS
             return client.status()
     except PilothouseError as error:

@@ -3,9 +3,12 @@
 import datetime
 from typing import Literal
 
-from pilothouse.cluster.kinds import Object, at, name_of
+from pilothouse.cluster.kinds import Object, at, labels_of, name_of
 
 JobState = Literal["pending", "running", "stopped", "finished", "failed"]
+
+_JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
+"""Today's, and the one that older clusters have too."""
 
 
 def pod_state(pod: Object) -> str:
@@ -56,6 +59,12 @@ def ports_of(pod: Object) -> dict[str, int]:
         for port in container.get("ports") or ()
         if port.get("name")
     }
+
+
+def job_of(pod: Object) -> str:
+    """Returns the name of the Job that made a pod; empty for none."""
+    labels = labels_of(pod)
+    return next((labels[label] for label in _JOB_LABELS if label in labels), "")
 
 
 def restarts(pod: Object) -> int:

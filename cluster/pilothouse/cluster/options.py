@@ -17,6 +17,10 @@ from pilothouse.cluster.looking import Identity
 from pilothouse.cluster.release import Release, find_release
 from pilothouse.errors import ConfigError
 
+JobName = Annotated[
+    str | None, typer.Option("--job", metavar="NAME", help="One of several jobs; else the current one.")
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Where:

@@ -10,10 +10,8 @@ from pilothouse.cluster.objects import (
     JobState,
     age_seconds,
     is_ready,
-    is_running,
     job_problem,
     job_state,
-    newest,
     pod_state,
     restarts,
     seconds_since,
@@ -21,7 +19,8 @@ from pilothouse.cluster.objects import (
 )
 from pilothouse.cluster.release import COMPONENTS, Release, component_of, ordered
 from pilothouse.cluster.scraping import Samples
-from pilothouse.errors import PilothouseError
+from pilothouse.cluster.trainers import current_trainer, job_name, steering_pod
+from pilothouse.errors import PilothouseError, PortClosedError
 
 WAITING = {
     "policy": "pilothouse_policy_waiting",
@@ -57,6 +56,21 @@ class Objects:
     lease: Object | None = None
     """By which there is one trainer at a time."""
 
+    @property
+    def loops(self) -> list[Object]:
+        """Deployments of trainers."""
+        return [each for each in self.workloads if component_of(each) == "trainer"]
+
+    @property
+    def trainer(self) -> Object | None:
+        """What trains: a Job, or the Deployment of a loop."""
+        return current_trainer(self.jobs, self.loops, self.pods, self.lease)
+
+    @property
+    def trainer_pod(self) -> Object | None:
+        """The pod that steers it; None where none runs."""
+        return steering_pod(self.pods, job_name(self.trainer))
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -66,6 +80,8 @@ class Answers:
     """By pod."""
     trainer: TrainerStatus | PilothouseError | None = None
     """Of the trainer that runs; None where none was asked."""
+    asked: str = ""
+    """The pod that was asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,24 +178,6 @@ def picture(release: Release, objects: Objects, answers: Answers, now: datetime.
     )
 
 
-def current_job(jobs: Iterable[Object]) -> Object | None:
-    """Returns the Job that trains, else the newest one; None for none."""
-    found = newest(list(jobs))
-    going = [job for job in found if job_state(job) in ("running", "pending")]
-    return next(iter(going or found), None)
-
-
-def trainer_pod(pods: Iterable[Object]) -> Object | None:
-    """Returns the pod that steers a running trainer: of several ranks the first."""
-    found = [pod for pod in pods if component_of(pod) == "trainer" and is_running(pod)]
-    found.sort(key=lambda pod: (not is_ready(pod), _rank(pod)))
-    return next(iter(found), None)
-
-
-def _rank(pod: Object) -> int:
-    return int(at(pod, "metadata", "annotations", "batch.kubernetes.io/job-completion-index") or 0)
-
-
 def _components(workloads: Iterable[Object]) -> list[ComponentView]:
     places = {component: place for place, component in enumerate(COMPONENTS)}
     found = [
@@ -198,7 +196,8 @@ def _pod(pod: Object, answer: Samples | PilothouseError | None, now: datetime.da
     figures: Samples = answer if isinstance(answer, Mapping) else {}
     ready = is_ready(pod)
     problem = "" if ready else why_not_ready(pod)
-    if ready and isinstance(answer, PilothouseError):  # before that nobody expects an answer
+    # Before that nobody expects an answer, nor from a loop that waits, or a rank that is not the first.
+    if ready and isinstance(answer, PilothouseError) and not _is_silent(component, answer):
         problem = str(answer)
     return PodView(
         name=name_of(pod),
@@ -215,6 +214,11 @@ def _pod(pod: Object, answer: Samples | PilothouseError | None, now: datetime.da
     )
 
 
+def _is_silent(component: str, answer: PilothouseError) -> bool:
+    """Returns whether a trainer's pod has not opened its ports: a loop does so only while it trains."""
+    return component == "trainer" and isinstance(answer, PortClosedError)
+
+
 def _weights(figures: Samples) -> str:
     epoch, version = figures.get("pilothouse_policy_epoch"), figures.get("pilothouse_policy_version")
     return "" if epoch is None or version is None else f"{epoch:.0f}.{version:.0f}"
@@ -226,23 +230,27 @@ def _count(figures: Samples, series: str | None) -> int | None:
 
 
 def _trainer(objects: Objects, answers: Answers) -> TrainerView | None:
-    job, pod = current_job(objects.jobs), trainer_pod(objects.pods)
-    if job is None and pod is None:
+    trainer, pod = objects.trainer, objects.trainer_pod
+    if trainer is None and pod is None:
         return None
+    job = job_name(trainer)
     answer = answers.metrics.get(name_of(pod)) if pod else None
     series: Samples = answer if isinstance(answer, Mapping) else {}
-    told = answers.trainer if isinstance(answers.trainer, TrainerStatus) else None
-    state = "pending" if job is None else str(job_state(job))
-    problem = "" if job is None else job_problem(job)
+    reply = answers.trainer if pod and answers.asked == name_of(pod) else None
+    told = reply if isinstance(reply, TrainerStatus) else None
+    state = str(job_state(trainer)) if trainer and job else _loop_state(trainer)
+    problem = job_problem(trainer) if trainer and job else ""
     if told is not None and state in ("running", "pending", "stopped"):
         state, problem = told.state, told.error or told.pause_reason
     elif pod is not None and state in ("running", "pending"):
         state = "running" if is_ready(pod) else "starting"
-        if is_ready(pod) and isinstance(answers.trainer, PilothouseError):
-            problem = str(answers.trainer)
+        if is_ready(pod) and isinstance(reply, PilothouseError):
+            silent = _is_silent("trainer", reply)
+            problem = "" if silent else str(reply)
+            state = "waiting" if silent and not job else state
     step = _count(series, "pilothouse_trainer_step")
     return TrainerView(
-        job="" if job is None else name_of(job),
+        job=job,
         state=state,
         run=told.run if told else "",
         step=told.step if told else step,
@@ -252,6 +260,10 @@ def _trainer(objects: Objects, answers: Answers) -> TrainerView | None:
         checkpoint=told.checkpoint if told else "",
         problem=problem,
     )
+
+
+def _loop_state(loop: Object | None) -> str:
+    return "stopped" if at(loop, "spec", "replicas") == 0 else "pending"
 
 
 def _lease(lease: Object | None, now: datetime.datetime) -> LeaseView | None:

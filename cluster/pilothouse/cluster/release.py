@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.kinds import CONFIG_MAP, POD, Object, labels_of, name_of
+from pilothouse.cluster.kinds import CONFIG_MAP, POD, Object, at, labels_of, name_of
 from pilothouse.errors import ConfigError, CorruptDataError, NotFoundError
 
 NAME, INSTANCE, COMPONENT = (
@@ -44,9 +44,9 @@ class Release:
         return ",".join(f"{key}={value}" for key, value in wanted.items())
 
     @property
-    def kubectl(self) -> str:
-        """Options of ``kubectl`` that choose its objects, for advice."""
-        return f"--namespace {self.namespace} --selector {INSTANCE}={self.name}"
+    def lease(self) -> str:
+        """Name of the Lease of its trainers."""
+        return str(at(self.config, "ppo", "lease", "name") or f"{self.fullname}-trainer")
 
 
 def find_release(api: Api, name: str | None = None) -> Release:

@@ -1,6 +1,6 @@
 """Which rights installing and operating need, and which of them this account has."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pilothouse.cluster.api import Api
@@ -35,6 +35,7 @@ INSTALL: Sequence[tuple[str, str, Sequence[str]]] = (
     ("", "persistentvolumeclaims", _MAKE),
     *(("apps", name, _MAKE) for name in ("deployments", "statefulsets")),
     ("batch", "jobs", _MAKE),
+    ("coordination.k8s.io", "leases", _MAKE),
     ("networking.k8s.io", "networkpolicies", _MAKE),
     ("policy", "poddisruptionbudgets", _MAKE),
     *(("rbac.authorization.k8s.io", name, _MAKE) for name in ("roles", "rolebindings")),
@@ -42,11 +43,20 @@ INSTALL: Sequence[tuple[str, str, Sequence[str]]] = (
 """What `helm install` makes."""
 
 
-def missing(api: Api, wanted: Iterable[tuple[str, str, Sequence[str]]]) -> list[Asked]:
-    """Returns the rights that this account lacks in the namespace, all verbs of a resource as one."""
+def missing(
+    api: Api, wanted: Iterable[tuple[str, str, Sequence[str]]], names: Mapping[str, str] | None = None
+) -> list[Asked]:
+    """Returns the rights that this account lacks in the namespace, all verbs of a resource as one.
+
+    Args:
+        api: The cluster.
+        wanted: (API group, resource, verbs).
+        names: The one object that is needed, by resource; others are needed as a whole.
+    """
+    one = names or {}
     flat = [(group, resource, verb) for group, resource, verbs in wanted for verb in verbs]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        allowed = pool.map(lambda each: _may(api, *each), flat)
+        allowed = pool.map(lambda each: _may(api, one.get(each[1], ""), *each), flat)
     lacking: dict[tuple[str, str], list[str]] = {}
     for (group, resource, verb), given in zip(flat, allowed, strict=True):
         if not given:
@@ -57,9 +67,9 @@ def missing(api: Api, wanted: Iterable[tuple[str, str, Sequence[str]]]) -> list[
     ]
 
 
-def _may(api: Api, group: str, resource: str, verb: str) -> bool:
-    name, _, part = resource.partition("/")
-    attributes = {"namespace": api.namespace, "verb": verb, "group": group, "resource": name}
+def _may(api: Api, name: str, group: str, resource: str, verb: str) -> bool:
+    kind, _, part = resource.partition("/")
+    attributes = {"namespace": api.namespace, "verb": verb, "group": group, "resource": kind, "name": name}
     if part:
         attributes["subresource"] = part
     answer = api.create(ACCESS_REVIEW, {"spec": {"resourceAttributes": attributes}})

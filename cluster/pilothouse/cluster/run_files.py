@@ -126,6 +126,7 @@ def _placed(values: Mapping[str, Any], release: Mapping[str, Any]) -> dict[str, 
     """Puts what belongs to the cluster in the place of what belongs to a laptop."""
     found = dict(values)
     for key in _OF_THE_PLACE:
+        found.pop(key, None)  # a laptop's own would not be there
         if key in release:
             found[key] = release[key]
     if "services" in release:
@@ -203,7 +204,9 @@ class _Files:
 
     def check_size(self) -> None:
         """Refuses what no ConfigMap holds."""
-        size = sum(len(each.encode()) for each in (*self.texts.values(), *self.binaries.values()))
+        self._check(sum(len(each.encode()) for each in (*self.texts.values(), *self.binaries.values())))
+
+    def _check(self, size: int) -> None:
         if size > MAX_BYTES:
             largest = max(self._names, key=lambda file: file.stat().st_size, default=None)
             hint = f"; bring {largest} to the data or runs volume and name its place there" if largest else ""
@@ -224,6 +227,7 @@ class _Files:
         if known is None:
             known = self._name(file)
             self._names[file.resolve()] = known
+            self._check(sum(each.stat().st_size for each in self._names))  # before memory is full of it
             content = file.read_bytes()
             try:
                 self.texts[known] = content.decode("utf-8")

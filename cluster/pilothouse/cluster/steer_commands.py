@@ -8,20 +8,15 @@ from rich.text import Text
 from pilothouse.cli.exits import Exit
 from pilothouse.cli.options import ConfigFile, Json
 from pilothouse.cli.output import console, table, write_json
-from pilothouse.client.trainer import TrainerClient
 from pilothouse.cluster import rolling_back, scaling, steering
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.identity import calling, operator
-from pilothouse.cluster.options import Where, identified, located
-from pilothouse.cluster.picture import trainer_pod
+from pilothouse.cluster.identity import calling_trainer, operator
+from pilothouse.cluster.looking import lease_of
+from pilothouse.cluster.options import JobName, Where, identified, located
 from pilothouse.cluster.release import Release, pods_of
-from pilothouse.errors import PilothouseError, PreconditionError
+from pilothouse.cluster.trainers import pushing_pods
+from pilothouse.errors import PilothouseError, PortClosedError, PreconditionError
 from pilothouse.tls import Tls
-
-JobName = Annotated[
-    str | None,
-    typer.Option("--job", metavar="NAME", help="One of several jobs; else the current one."),
-]
 
 
 @located
@@ -108,16 +103,17 @@ def rollback(
 
 def _check_held(api: Api, release: Release, tls: Tls | None) -> None:
     """Refuses while a trainer takes steps: it would push onto weights that are not there any more."""
-    pod = trainer_pod(pods_of(api, release, "trainer"))
-    if pod is None:
-        return
-    with calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls) as client:
-        state = client.status().state
-    if state in ("starting", "running"):
-        raise PreconditionError(
-            f"the trainer is {state} and would push again; `pilothouse cluster pause` or `stop` it first, or "
-            "add --while-training"
-        )
+    for pod in pushing_pods(pods_of(api, release, "trainer"), lease_of(api, release)):
+        try:
+            with calling_trainer(api, release, pod, tls) as client:
+                state = client.status().state
+        except PortClosedError:
+            continue  # a loop that waits
+        if state in ("starting", "running"):
+            raise PreconditionError(
+                f"the trainer is {state} and would push again; `pilothouse cluster pause` or `stop` it "
+                "first, or add --while-training"
+            )
 
 
 def _document(found: rolling_back.Version | PilothouseError) -> dict[str, object]:

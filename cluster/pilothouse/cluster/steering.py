@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from pilothouse.client.trainer import TrainerClient
 from pilothouse.cluster.api import Api
-from pilothouse.cluster.identity import calling
+from pilothouse.cluster.identity import calling_trainer
 from pilothouse.cluster.kinds import DEPLOYMENT, JOB, Kind, Object, at, name_of
-from pilothouse.cluster.objects import is_over
-from pilothouse.cluster.picture import current_job, trainer_pod
-from pilothouse.cluster.release import Release, pods_of
+from pilothouse.cluster.looking import objects_of
+from pilothouse.cluster.objects import is_over, ports_of
+from pilothouse.cluster.release import Release
+from pilothouse.cluster.trainers import job_name, steering_pod
 from pilothouse.errors import NotFoundError, PilothouseError, PreconditionError, UnavailableError
 from pilothouse.tls import Tls
 
@@ -26,9 +26,11 @@ class Training:
     wanted: int
     """Pods that it is to have; 0 where it was stopped."""
     count_before: int
-    """Pods that it had before it was stopped."""
+    """Pods that it had before it was stopped, or is to have once it is not suspended any more."""
     is_over: bool
     """A Job that has come to its end."""
+    pod: Object | None
+    """The one that steers it; None where none runs."""
 
 
 def training_of(api: Api, release: Release, job: str | None = None) -> Training:
@@ -37,60 +39,60 @@ def training_of(api: Api, release: Release, job: str | None = None) -> Training:
     Args:
         api: The cluster.
         release: Where.
-        job: One of several Jobs; None for the one that runs, else the newest, else the loop.
+        job: One of several Jobs; None for what trains now, see `pilothouse.cluster.trainers`.
 
     Raises:
         NotFoundError: Nothing does.
     """
-    jobs = api.list(JOB, release.selector("trainer")).items
-    named = [each for each in jobs if name_of(each) == job]
-    if job is not None and not named:
+    objects = objects_of(api, release)
+    found = objects.trainer
+    if job is not None:
+        found = next((each for each in objects.jobs if name_of(each) == job), None)
+        if found is None:
+            raise NotFoundError(
+                f"no job '{job}' of a trainer in release {release.name}; there are: "
+                f"{', '.join(map(name_of, objects.jobs)) or 'none'}"
+            )
+    if found is None:
         raise NotFoundError(
-            f"no job '{job}' of a trainer in release {release.name}; there are: "
-            f"{', '.join(map(name_of, jobs)) or 'none'}"
+            f"release {release.name} has no trainer; give it a job with `pilothouse cluster submit`"
         )
-    if (found := current_job(named or jobs)) is not None:
-        return _training(JOB, found, "parallelism", is_over=is_over(found))
-    for found in api.list(DEPLOYMENT, release.selector("trainer")).items:
-        return _training(DEPLOYMENT, found, "replicas", is_over=False)
-    raise NotFoundError(
-        f"release {release.name} has no trainer; give it a job with `pilothouse cluster submit`"
-    )
+    pod = steering_pod(objects.pods, job_name(found))
+    if job_name(found):
+        return _training(JOB, found, "parallelism", pod, is_over=is_over(found))
+    return _training(DEPLOYMENT, found, "replicas", pod, is_over=False)
 
 
-def running_trainer(api: Api, release: Release, training: Training) -> Object:
+def running_trainer(training: Training) -> Object:
     """Returns the pod of a trainer that can be called.
 
     Raises:
-        PreconditionError: It was stopped, or has come to its end.
+        PreconditionError: It was stopped, has come to its end, or takes no calls.
         UnavailableError: It has no pod that runs yet.
     """
     if training.is_over:
         raise PreconditionError(f"job {training.name} is over; see `pilothouse cluster status`")
     if not training.wanted:
         raise PreconditionError(f"{training.name} is stopped; `pilothouse cluster resume` goes on with it")
-    pod = trainer_pod(pods_of(api, release, "trainer"))
-    if pod is None:
+    if training.pod is None:
         raise UnavailableError(
             f"{training.name} has no pod that runs; `pilothouse cluster status` says why, or wait"
         )
-    return pod
+    if "grpc" not in ports_of(training.pod):
+        raise PreconditionError(f"{training.name} is an evaluation, which cannot be held; `stop` ends it")
+    return training.pod
 
 
-def pause(api: Api, release: Release, training: Training, tls: Tls | None) -> str:
-    """Holds the trainer before its next step; its pod and its memory stay. Returns the pod's name."""
-    pod = running_trainer(api, release, training)
-    with calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls) as client:
+def pause(api: Api, release: Release, training: Training, tls: Tls | None) -> None:
+    """Holds the trainer before its next step; its pod and its memory stay."""
+    with calling_trainer(api, release, running_trainer(training), tls) as client:
         client.pause()
-    return name_of(pod)
 
 
-def unpause(api: Api, release: Release, training: Training, tls: Tls | None) -> str:
-    """Lets a held trainer go on. Returns the pod's name."""
-    pod = running_trainer(api, release, training)
-    with calling(TrainerClient, api, release, pod, "grpc", service="trainer", tls=tls) as client:
+def unpause(api: Api, release: Release, training: Training, tls: Tls | None) -> None:
+    """Lets a held trainer go on."""
+    with calling_trainer(api, release, running_trainer(training), tls) as client:
         client.resume()
-    return name_of(pod)
 
 
 def stop(api: Api, release: Release, training: Training, tls: Tls | PilothouseError | None) -> str:
@@ -102,16 +104,13 @@ def stop(api: Api, release: Release, training: Training, tls: Tls | PilothouseEr
     Returns:
         The checkpoint's folder, relative to the run's; empty where the trainer did not say.
     """
-    running_trainer_pod = trainer_pod(pods_of(api, release, "trainer"))
     if training.is_over:
         raise PreconditionError(f"job {training.name} is over; there is nothing to stop")
     _set_count(api, training, 0)
-    if running_trainer_pod is None or isinstance(tls, PilothouseError):
+    if training.pod is None or isinstance(tls, PilothouseError):
         return ""
     try:
-        with calling(
-            TrainerClient, api, release, running_trainer_pod, "grpc", service="trainer", tls=tls
-        ) as client:
+        with calling_trainer(api, release, training.pod, tls) as client:
             return client.stop()
     except PilothouseError:
         return ""  # its pod was told by Kubernetes already, and may be gone
@@ -130,6 +129,8 @@ def _set_count(api: Api, training: Training, count: int) -> None:
         if not count and (before := at(found, "spec", "parallelism")):
             found["metadata"].setdefault("annotations", {})[COUNT_BEFORE] = str(before)
         found["spec"]["parallelism"] = count
+        if count and at(found, "spec", "suspend"):  # by kubectl
+            found["spec"]["suspend"] = False
 
     if training.kind is JOB:
         api.change(JOB, training.name, edit_job)
@@ -137,7 +138,10 @@ def _set_count(api: Api, training: Training, count: int) -> None:
         api.change(DEPLOYMENT, training.name, edit_loop, "scale")
 
 
-def _training(kind: Kind, found: Object, field: str, *, is_over: bool) -> Training:
+def _training(kind: Kind, found: Object, field: str, pod: Object | None, *, is_over: bool) -> Training:
     wanted = at(found, "spec", field)
-    before = at(found, "metadata", "annotations", COUNT_BEFORE)
-    return Training(kind, name_of(found), 1 if wanted is None else int(wanted), int(before or 1), is_over)
+    count = 1 if wanted is None else int(wanted)
+    # Who stops with kubectl leaves no note; of several ranks each one completes once.
+    noted = at(found, "metadata", "annotations", COUNT_BEFORE) or at(found, "spec", "completions")
+    before = count or int(noted or 1)
+    return Training(kind, name_of(found), 0 if at(found, "spec", "suspend") else count, before, is_over, pod)

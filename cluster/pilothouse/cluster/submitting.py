@@ -12,7 +12,7 @@ from pilothouse.cluster.kinds import CONFIG_MAP, DEPLOYMENT, JOB, Object, at, la
 from pilothouse.cluster.objects import job_state
 from pilothouse.cluster.release import Release
 from pilothouse.cluster.run_files import RunFiles, Task
-from pilothouse.errors import NotFoundError, PilothouseError, PreconditionError
+from pilothouse.errors import AlreadyExistsError, NotFoundError, PilothouseError, PreconditionError
 
 TEMPLATE_KEY = "job.yaml"
 _MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -43,7 +43,8 @@ def prepare(api: Api, release: Release, files: RunFiles, name: str | None) -> Su
     """
     template = _template(api, release)
     chosen = name or f"{release.fullname}-{files.task.words[-1]}-{secrets.token_hex(3)}"
-    job: Object = yaml.safe_load(template["data"][TEMPLATE_KEY].replace(PLACEHOLDER, chosen))
+    # Replaced in what was parsed: in the text a name such as 007 would become a number.
+    job: Object = _renamed(yaml.safe_load(template["data"][TEMPLATE_KEY]), chosen)
     _set_task(job, files.task)
     job["metadata"]["labels"][_MANAGED_BY] = "pilothouse-cluster"  # Helm does not know of it
     # Whatever removes the template, as `helm uninstall` does, removes its runs too.
@@ -70,12 +71,14 @@ def submit(api: Api, submission: Submission) -> str:
     api.create(CONFIG_MAP, submission.settings)
     try:
         job = api.create(JOB, submission.job)
-    except PilothouseError:
+        owner = _owner(job, JOB.api_version, JOB.kind)
+        api.patch(CONFIG_MAP, name, {"metadata": {"ownerReferences": [owner]}})
+    except BaseException as error:  # Ctrl-C too
         with suppress(PilothouseError):
-            api.delete(CONFIG_MAP, name)
+            # The Job may be there, where only the answer was lost.
+            if isinstance(error, AlreadyExistsError) or not _is_there(api, name):
+                api.delete(CONFIG_MAP, name)
         raise
-    owner = _owner(job, JOB.api_version, JOB.kind)
-    api.patch(CONFIG_MAP, name, {"metadata": {"ownerReferences": [owner]}})
     return name
 
 
@@ -96,6 +99,22 @@ def check_free(api: Api, release: Release) -> None:
         )
 
 
+def _renamed(found: Any, name: str) -> Any:
+    if isinstance(found, dict):
+        return {key: _renamed(value, name) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_renamed(each, name) for each in found]
+    return found.replace(PLACEHOLDER, name) if isinstance(found, str) else found
+
+
+def _is_there(api: Api, job: str) -> bool:
+    try:
+        api.get(JOB, job)
+    except NotFoundError:
+        return False
+    return True
+
+
 def _template(api: Api, release: Release) -> Object:
     name = f"{release.fullname}-job-template"
     try:
@@ -111,7 +130,7 @@ def _template(api: Api, release: Release) -> Object:
 
 
 def _set_task(job: Object, task: Task) -> None:
-    """Puts the task's words between ``pilothouse`` and its options; drops probes that nobody answers."""
+    """Puts the task's words between ``pilothouse`` and its options; drops unserved ports and probes."""
     for container in job["spec"]["template"]["spec"]["containers"]:
         command: list[Any] = container.get("command") or []
         if "pilothouse" in command:
@@ -120,8 +139,8 @@ def _set_task(job: Object, task: Task) -> None:
             end = next((place for place in options if place > start), None)
             command[start:end] = task.words
             if not task.has_ports:
-                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                    container.pop(probe, None)
+                for unserved in ("ports", "startupProbe", "readinessProbe", "livenessProbe"):
+                    container.pop(unserved, None)
 
 
 def _owner(found: Object, api_version: str, kind: str) -> Object:

@@ -72,8 +72,12 @@ def submit(
     for notice in files.notices:
         notices().print(Text(notice))
     submission = prepare(api, release, files, name)
+    parts = [submission.settings, submission.job]
+    if dry_run and json:
+        write_json({"apiVersion": "v1", "kind": "List", "items": parts})
+        return
     if dry_run:
-        for part in (submission.settings, submission.job):
+        for part in parts:
             console().print("---")
             console().print(Text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True)))
         return

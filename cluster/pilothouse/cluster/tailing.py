@@ -159,6 +159,7 @@ class _Place:
         self.time = ""
         self._count = 0
         self._skip = 0
+        self._untimed = ""
 
     def again(self) -> str:
         """Returns from when to read once more; what was seen is known from here on."""
@@ -167,6 +168,9 @@ class _Place:
 
     def is_new(self, line: Line) -> bool:
         """Returns whether a line was not seen before."""
+        if not line.time:  # the kubelet's own word, which it repeats whenever it is asked
+            before, self._untimed = self._untimed, line.text
+            return line.text != before
         if line.time < self.time:
             return False
         if line.time == self.time and self._skip:
