@@ -1,10 +1,16 @@
 """Fixtures that every area shares."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Hears Ctrl-C, as tests and what they start must, also as a shell's background job, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def require(condition: object, what: str) -> None:

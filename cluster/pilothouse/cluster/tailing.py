@@ -11,7 +11,7 @@ from pilothouse.cluster.logs import Line, Wanted, containers, is_meant, open_log
 from pilothouse.cluster.objects import job_state
 from pilothouse.cluster.release import Release
 from pilothouse.cluster.watching import Watch
-from pilothouse.errors import InvalidRequestError, NotFoundError, PilothouseError, UnavailableError
+from pilothouse.errors import InvalidRequestError, NotFoundError, UnavailableError
 
 _AGAIN_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Tailing:
         """
         self._api, self._what, self._wanted = api, what, wanted
         self._watch = Watch(api, POD, release.selector())
-        self._told: queue.Queue[Line | PilothouseError] = queue.Queue(maxsize=10_000)
+        self._told: queue.Queue[Line | Exception] = queue.Queue(maxsize=10_000)
         self._lock = threading.Lock()
         self._begun: set[Key] = set()
         self._going: dict[Key, Lines | None] = {}
@@ -59,7 +59,7 @@ class Tailing:
                     if self._is_done():
                         return
                     continue
-                if isinstance(told, PilothouseError):
+                if isinstance(told, Exception):
                     raise told
                 yield told
         finally:
@@ -77,7 +77,7 @@ class Tailing:
         def guarded() -> None:
             try:
                 run(*arguments)
-            except PilothouseError as error:
+            except Exception as error:  # whatever it is: nobody else hears of it
                 if not self._closed.is_set():
                     self._told.put(error)
 
