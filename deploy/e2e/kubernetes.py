@@ -24,6 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from story import Story
 from verdicts import late_pods_that_answered_old
 
 BASELINE = "before"
+BUNDLE = "bundle-of-the-failure.tar.gz"
 RUN_STEPS = 150
 """Least steps of the run."""
 
@@ -219,7 +221,12 @@ def main() -> int:
         if not options.no_build:
             build_images(story, options.tag)
         with namespace(kube, story):
-            run_all(EndToEnd(kube, story, options.tag))
+            try:
+                run_all(EndToEnd(kube, story, options.tag))
+            except BaseException:  # soon nothing will be left to look at
+                with suppress(StepFailedError):
+                    kube.pilothouse("bundle", "--release", RELEASE, "--out", str(options.out.parent / BUNDLE))
+                raise
     except StepFailedError as error:
         sys.stderr.write(f"e2e: {error}\n")
     sys.stdout.write(f"{'passed' if story.passed else 'FAILED'}; {options.out}\n")

@@ -93,3 +93,12 @@ def test_the_schema_describes_every_key(run: Run) -> None:
         for key, value in model.get("properties", {}).items():
             assert value.get("description"), f"{name}.{key} has no description"
             assert "additionalProperties" in model, name
+
+
+def test_passwords_in_addresses_are_not_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOTHOUSE_FEEDBACK__DATABASE", "postgresql://u:S3C@RET@db:5432/feedback")
+    for words in (["config", "show"], ["config", "show", "--json"]):
+        ran = run(*words)
+        assert ran.status == 0
+        assert "RET" not in ran.out
+        assert "postgresql://u:(hidden)@db:5432/feedback" in ran.out.replace("\n", "")

@@ -1,5 +1,6 @@
 """Gives the release's trainer a job: the chart's own Job with another configuration."""
 
+import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,9 +13,16 @@ from pilothouse.cluster.kinds import CONFIG_MAP, DEPLOYMENT, JOB, Object, at, la
 from pilothouse.cluster.objects import job_state
 from pilothouse.cluster.release import Release
 from pilothouse.cluster.run_files import RunFiles, Task
-from pilothouse.errors import AlreadyExistsError, NotFoundError, PilothouseError, PreconditionError
+from pilothouse.errors import (
+    AlreadyExistsError,
+    ConfigError,
+    NotFoundError,
+    PilothouseError,
+    PreconditionError,
+)
 
 TEMPLATE_KEY = "job.yaml"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MANAGED_BY = "app.kubernetes.io/managed-by"
 PLACEHOLDER = "RUN_NAME"
 """In the template, where the name of the run stands: of the Job, and of the ConfigMap that its pods read."""
@@ -39,8 +47,11 @@ def prepare(api: Api, release: Release, files: RunFiles, name: str | None) -> Su
         name: Of the Job; None for one that is made up.
 
     Raises:
+        ConfigError: No Job can have this name.
         NotFoundError: The release has no template of a trainer's Job.
     """
+    if name is not None and not _NAME.fullmatch(name):
+        raise ConfigError(f"--name '{name}': a Job's name has a to z, 0 to 9 and -, at most 63 of them")
     template = _template(api, release)
     chosen = name or f"{release.fullname}-{files.task.words[-1]}-{secrets.token_hex(3)}"
     # Replaced in what was parsed: in the text a name such as 007 would become a number.

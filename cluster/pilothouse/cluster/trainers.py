@@ -12,7 +12,7 @@ _LONGEST_HOSTNAME = 63
 def current_trainer(
     jobs: Iterable[Object], loops: Iterable[Object], pods: Iterable[Object], lease: Object | None
 ) -> Object | None:
-    """Returns what trains: whoever holds the lease, else a Job that goes on, the loop, the newest Job.
+    """Returns what trains: who holds the lease, else a Job that goes on, the loop, a stopped Job, the newest.
 
     Args:
         jobs: Of trainers.
@@ -21,15 +21,15 @@ def current_trainer(
         lease: By which one trains at a time; None where there is none.
     """
     found = newest(list(jobs))
-    others = list(loops)
+    deployments = list(loops)
     if (pod := lease_pod(pods, lease)) is not None:
         job = job_of(pod)
-        holding = [each for each in found if name_of(each) == job] if job else others
+        holding = [each for each in found if name_of(each) == job] if job else deployments
         if holding:
             return holding[0]
     going = [job for job in found if job_state(job) in ("running", "pending")]
     stopped = [job for job in found if not is_over(job)]
-    return next(iter([*going, *others, *stopped, *found]), None)
+    return next(iter([*going, *deployments, *stopped, *found]), None)
 
 
 def steering_pod(pods: Iterable[Object], job: str) -> Object | None:

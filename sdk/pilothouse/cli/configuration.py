@@ -1,7 +1,9 @@
 """``config``: shows and checks the configuration."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.text import Text
@@ -11,6 +13,8 @@ from pilothouse.cli.options import ConfigFile, Json, Overrides
 from pilothouse.cli.output import console, table, write_json
 from pilothouse.config import Config
 from pilothouse.server.config import check_doors
+
+_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/]*@")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -22,9 +26,12 @@ def config() -> None:
 
 @app.command()
 def show(config: ConfigFile = None, overrides: Overrides = None, json: Json = False) -> None:
-    """Shows every setting as the processes will read it: defaults, file, environment, --set."""
+    """Shows every setting as the processes will read it: defaults, file, environment, --set.
+
+    Passwords in addresses, such as a database's, are left out.
+    """
     values, absent = effective(config, overrides or [])
-    document = {name: value.model_dump(mode="json") for name, value in values.items()}
+    document = {name: _without_passwords(value.model_dump(mode="json")) for name, value in values.items()}
     if json:
         write_json({**document, **dict.fromkeys(absent)})
         return
@@ -71,3 +78,11 @@ def _flat(prefix: str, value: object) -> list[tuple[str, object]]:
     if isinstance(value, dict) and value:
         return [pair for key, inner in value.items() for pair in _flat(f"{prefix}.{key}", inner)]
     return [(prefix, value)]
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_passwords(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(entry) for entry in value]
+    return _PASSWORD.sub(r"\1:(hidden)@", value) if isinstance(value, str) else value

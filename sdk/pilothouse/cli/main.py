@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has left; without this the interpreter would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:  # before the command began
+        return 130
     except Exception as error:
         if debug:
             traceback.print_exc()

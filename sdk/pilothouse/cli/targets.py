@@ -41,14 +41,19 @@ def find(
     if section is not None and (settings := getattr(section, SERVERS[name][server or name])).port:
         return f"{reachable(settings.host)}:{settings.port}"
     raise UnavailableError(
-        f"no {name} service is known: {_missing(name, state, folder)}, or give its address with --target "
-        "HOST:PORT"
+        f"no {server or name} service is known: {_missing(name, state, folder)}, or give its address with "
+        "--target HOST:PORT"
     )
 
 
 def _missing(name: str, state: StackState | None, folder: Path) -> str:
     if state is None or not state.is_alive:
         return f"no stack is running in {folder}; start one with `pilothouse up`"
+    if any(service.name == name for service in state.services):
+        return (
+            f"the {name} service in {folder} has this port closed; `pilothouse config show` has the settings "
+            "that open it, such as reward.models_folder"
+        )
     running = ", ".join(service.name for service in state.services) or "no service yet"
     return (
         f"the stack in {folder} runs {running} and no {name}; add '{name}' to local.services and call "

@@ -17,7 +17,7 @@ class Cancellation:
     """Given to calls, it ends them all, from any thread; a call that begins later ends at once."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel
         self._running: set[Cancellable] = set()
         self._cancelled = False
 

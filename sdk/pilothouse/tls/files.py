@@ -4,12 +4,11 @@ import logging
 import math
 import threading
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from pilothouse.errors import ConfigError
 from pilothouse.tls.config import Tls
-from pilothouse.tls.proof import Certificate, Role, prove
+from pilothouse.tls.proof import Certificate, Role, prove, read_file
 
 _log = logging.getLogger(__name__)
 
@@ -116,14 +115,7 @@ def _read(tls: Tls, roles: tuple[Role, ...]) -> tuple[Pem, Certificate]:
 
 def _content(tls: Tls) -> Pem:
     return Pem(
-        _bytes("key_file", tls.key_file), _bytes("cert_file", tls.cert_file), _bytes("ca_file", tls.ca_file)
+        read_file("key_file", tls.key_file),
+        read_file("cert_file", tls.cert_file),
+        read_file("ca_file", tls.ca_file),
     )
-
-
-def _bytes(key: str, file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"tls.{key}: cannot read {file}: {error.strerror}; give a file that this user may read"
-        ) from None

@@ -3,6 +3,7 @@
 import ssl
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pilothouse.errors import ConfigError
@@ -39,15 +40,31 @@ def prove(tls: Tls, role: Role, *, host: str | None = None) -> Certificate:
         host: Name or address that it must have, as ``server``.
 
     Raises:
-        ConfigError: A file holds something else, the key is another certificate's, the certificate has
-            expired, or no authority in ``ca_file`` vouches for it.
+        ConfigError: A file cannot be read or holds something else, the key is another certificate's, the
+            certificate has expired, or no authority in ``ca_file`` vouches for it.
     """
+    for key, file in (("key_file", tls.key_file), ("cert_file", tls.cert_file), ("ca_file", tls.ca_file)):
+        read_file(key, file)  # OpenSSL does not say which one it misses
     try:
         return _read(_shake(tls, role, host, ssl.VERIFY_X509_PARTIAL_CHAIN))
     except ssl.SSLCertVerificationError as error:
         raise ConfigError(_explain(tls, role, host, error)) from None
     except ssl.SSLError as error:
         raise ConfigError(f"{tls.cert_file} and {tls.key_file} cannot be used for TLS: {error}") from None
+
+
+def read_file(key: str, file: Path) -> bytes:
+    """Returns the content of one of the files.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"tls.{key}: cannot read {file}: {error.strerror}; give a file that this user may read"
+        ) from None
 
 
 def _shake(tls: Tls, role: Role, host: str | None, flags: ssl.VerifyFlags) -> Any:

@@ -81,7 +81,8 @@ class Patience:
     def _await(self, service: str, seconds: float, error: PilothouseError) -> float:
         """Returns how long it took until the service was back."""
         began = time.monotonic()
-        time.sleep(error.retry_after_seconds or _PAUSE_SECONDS)  # a healthy service that refuses: no hot loop
+        pause = error.retry_after_seconds or _PAUSE_SECONDS  # a healthy service that refuses: no hot loop
+        time.sleep(max(min(pause, seconds), 0.0))
         while (left := began + seconds - time.monotonic()) > 0:
             look = time.monotonic() + min(_LOOK_SECONDS, left)
             try:

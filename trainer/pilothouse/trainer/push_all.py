@@ -84,10 +84,10 @@ class WeightReplicas:
         return list(self._replicas.ask().values())
 
     def wait_ready(self, timeout_seconds: float) -> None:
-        """Returns when a replica takes weights.
+        """Returns when all replicas take weights; at the end of the time when one does.
 
         Raises:
-            UnavailableError: None does in time.
+            UnavailableError: None does.
         """
         with self._replicas.held() as members:
             heard = self._replicas.each(members, lambda replica: replica.weights.wait_ready(timeout_seconds))
@@ -106,7 +106,7 @@ class WeightReplicas:
             PilothouseError: A replica refused; see `pilothouse.client.WeightsClient.push`.
         """
         with self._replicas.held() as members:
-            states = self._replicas.ask()
+            states = self._replicas.ask_held(members)
             voters = {replica for replica in members if replica.took_part} | states.keys()
             self._demand(len(states), voters, "answer")  # before the bytes travel
             done = [replica for replica, state in states.items() if _serves(state, new)]

@@ -99,7 +99,11 @@ class Replicas:
             UnavailableError: None answers.
         """
         with self.held() as members:
-            heard = self.each(members, lambda replica: replica.weights.state())
+            return self.ask_held(members)
+
+    def ask_held(self, members: Sequence[Replica]) -> dict[Replica, WeightsState]:
+        """As ``ask``, of replicas that are held."""
+        heard = self.each(members, lambda replica: replica.weights.state())
         self.note({replica: (state.epoch, state.version) for replica, state in heard.answers.items()})
         if not heard.answers:
             raise nobody(heard.lost.values())
@@ -171,10 +175,10 @@ class Replicas:
         raise lost or nobody(())
 
     def wait_ready(self, timeout_seconds: float) -> None:
-        """Returns when a replica takes calls for completions.
+        """Returns when all replicas take calls for completions; at the end of the time when one does.
 
         Raises:
-            UnavailableError: None does in time.
+            UnavailableError: None does.
         """
         with self.held() as members:
             heard = self.each(members, lambda replica: replica.policy.wait_ready(timeout_seconds))

@@ -2,7 +2,7 @@
 
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -122,10 +122,10 @@ class PolicyReplicas:
         return self._replicas.anywhere(lambda replica: replica.policy.model())
 
     def wait_ready(self, timeout_seconds: float) -> None:
-        """Returns when a replica takes calls.
+        """As `Replicas.wait_ready`.
 
         Raises:
-            UnavailableError: None does in time.
+            UnavailableError: None does.
         """
         self._replicas.wait_ready(timeout_seconds)
 
@@ -148,8 +148,11 @@ def in_parallel(items: Sequence[Item], work: Callable[[Item], Result], calls: Ca
     if len(items) == 1:
         return [work(items[0])]
     with ThreadPoolExecutor(len(items)) as threads:
+        futures = [threads.submit(work, item) for item in items]
         try:
-            return list(threads.map(work, items))
+            for ended in wait(futures, return_when=FIRST_EXCEPTION).done:
+                ended.result()
+            return [future.result() for future in futures]
         except BaseException:
             calls.cancel()
             raise
