@@ -19,7 +19,13 @@ from typing import Any
 import grpc
 import structlog
 
-from pilothouse.errors import DeadlineExceededError, InternalError, PilothouseError, UnimplementedError
+from pilothouse.errors import (
+    DeadlineExceededError,
+    InternalError,
+    PilothouseError,
+    UnavailableError,
+    UnimplementedError,
+)
 from pilothouse.server import handlers
 from pilothouse.server.limits import Limiter
 from pilothouse.server.metrics import CALL_DURATION, CALL_STARTED, OTHER_METHOD
@@ -62,7 +68,9 @@ class Chain(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         if handler is None:
-            return handlers.wrap(_unknown(method), self._around(OTHER_METHOD), self._write_idle_seconds)
+            # By the time that this handler runs the servicer may have been added, and calls be taken.
+            error = _loading(method) if self._limiter.held else _unknown(method)
+            return handlers.wrap(_refusing(error), self._around(OTHER_METHOD), self._write_idle_seconds)
         return handlers.wrap(handler, self._around(method), self._write_idle_seconds)
 
     def _around(self, method: str) -> handlers.Around:
@@ -152,10 +160,18 @@ def _foreseen(error: Exception) -> PilothouseError | None:
     return None
 
 
-def _unknown(method: str) -> grpc.RpcMethodHandler[Any, Any]:
+def _refusing(error: PilothouseError) -> grpc.RpcMethodHandler[Any, Any]:
     async def refuse(_requests: Any, _context: Context) -> bytes:
-        raise UnimplementedError(
-            f"this server has no method {method}; check the address and the versions of both sides"
-        )
+        raise error
 
     return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+def _unknown(method: str) -> UnimplementedError:
+    return UnimplementedError(
+        f"this server has no method {method}; check the address and the versions of both sides"
+    )
+
+
+def _loading(method: str) -> UnavailableError:
+    return UnavailableError(f"the server was still loading when {method} was called; try again")

@@ -51,6 +51,11 @@ class Limiter:
             self._call_seconds += _SMOOTHING * (monotonic() - started - self._call_seconds)
             self._leave()
 
+    @property
+    def held(self) -> bool:
+        """Whether new calls are refused until ``release``."""
+        return self._held
+
     def hold(self) -> None:
         """Refuses new calls until ``release``: what is to answer them is still, or again, being made."""
         self._held = True

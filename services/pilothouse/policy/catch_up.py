@@ -66,11 +66,22 @@ class CatchUp:
     async def catch_up(self) -> None:
         """Returns when nobody known has, or is being given, newer weights than serve here.
 
+        It looks twice: a trainer that asked everybody just before this replica answered may be about to push.
+
         Raises:
             ConfigError: This process's certificate files cannot be used.
         """
         started, failed = time.monotonic(), set[str]()
-        while (goal := await self._goal()) is not None:
+        was_current = not self._config.peers
+        while True:
+            goal = await self._goal()
+            if goal is None:
+                if was_current:
+                    break
+                was_current = True
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            was_current = False
             peer, version = goal
             if peer is not None and peer.place.address not in failed:
                 try:

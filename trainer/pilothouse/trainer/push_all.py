@@ -105,6 +105,7 @@ class WeightReplicas:
                 the push completes it.
             PilothouseError: A replica refused; see `pilothouse.client.WeightsClient.push`.
         """
+        _ = new.short  # hashed before anybody is asked: who answers a moment later is not pushed to
         with self._replicas.held() as members:
             states = self._replicas.ask_held(members)
             voters = {replica for replica in members if replica.took_part} | states.keys()
