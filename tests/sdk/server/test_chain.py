@@ -3,6 +3,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -12,6 +13,8 @@ from structlog.testing import capture_logs
 
 from pilothouse import errors
 from pilothouse.server import Server
+from pilothouse.server.chain import Chain
+from pilothouse.server.limits import Limiter
 from pilothouse.status import from_rpc
 from pilothouse.v1 import policy_pb2, policy_pb2_grpc
 
@@ -226,3 +229,35 @@ async def test_a_thousand_calls_at_once_get_an_answer_or_a_hint(serve: Serve, po
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="asyncio")
+
+
+class Refused:
+    """The handle on a call that is refused."""
+
+    told: grpc.StatusCode | None = None
+
+    def code(self) -> grpc.StatusCode | None:
+        return self.told
+
+    async def abort(self, code: grpc.StatusCode, *_: object) -> None:
+        self.told = code
+        raise grpc.aio.AbortError
+
+
+@pytest.mark.parametrize("loading", [True, False])
+async def test_a_call_that_met_a_loading_server_is_not_told_that_its_method_is_unknown(loading: bool) -> None:
+    """The servicer may be added between the search for it and the answer that it was not there."""
+    limiter = Limiter("early", 1, 1)
+    chain = Chain(limiter, max_deadline_seconds=60, write_idle_seconds=60)
+    if loading:
+        limiter.hold()
+
+    async def nobody(_: object) -> None:
+        return None
+
+    handler: Any = await chain.intercept_service(nobody, SimpleNamespace(method=GET_MODEL))  # type: ignore[arg-type]
+    limiter.release()
+    call = Refused()
+    with pytest.raises(grpc.aio.AbortError):
+        await handler.stream_unary(None, call)
+    assert call.told is (grpc.StatusCode.UNAVAILABLE if loading else grpc.StatusCode.UNIMPLEMENTED)
