@@ -1,7 +1,7 @@
 """A peer that has no weights, and counts how often it is asked for them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ class FakePeer(weights_pb2_grpc.WeightsServiceServicer):
         self.port = 0
         self._asked = asyncio.Condition()
         self._times = 0
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """Happens while it is asked for the first time."""
 
     @property
     def target(self) -> str:
@@ -32,6 +34,9 @@ class FakePeer(weights_pb2_grpc.WeightsServiceServicer):
         async with self._asked:
             self._times += 1
             self._asked.notify_all()
+        happens, self.meanwhile = self.meanwhile, None
+        if happens is not None:
+            await happens()
         return weights_pb2.GetWeightsResponse(instance="fake")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,13 @@ async def test_a_replica_is_not_ready_while_a_push_is_under_way() -> None:
         assert not starting.done()
         await first.weights.CommitPush(weights_pb2.CommitPushRequest(push_id=begun.push_id))
         assert await starting == (1, 2)
+
+
+async def test_a_replica_is_not_ready_with_weights_that_were_replaced_while_it_looked() -> None:
+    """By a trainer that had asked everybody just before this one answered, and so does not push to it."""
+    async with serving() as first, fake_peer() as other:
+        other.meanwhile = partial(first.push, arrays(1), epoch=1, version=1)
+        assert await version_when_ready(weights_target(first), other.target) == (1, 1)
 
 
 async def test_a_replica_that_missed_a_push_takes_no_calls_until_it_has_it() -> None:
