@@ -39,7 +39,7 @@ def here(api: Api, kubeconfig: Path) -> list[object]:
 def image(api: Api, component: str) -> str:
     """Returns the name of a component's image on the nodes."""
     images = [each for node in api.list(NODE).items for each in at(node, "status", "images") or ()]
-    found = [name for each in images for name in each["names"] if f"pilothouse/{component}:" in name]
+    found = [name for each in images for name in each["names"] or () if f"pilothouse/{component}:" in name]
     require(found, f"an image pilothouse/{component} on the nodes; deploy/docker/build makes it")
     return str(found[0])
 
